@@ -1,0 +1,72 @@
+"""Every exception that sightline raises on purpose.
+
+A message names the file or setting, the value found, what is allowed and the next step, so that the command line can
+print it alone, without a traceback. Classes also derive from the built-in that callers would naturally catch.
+Anything that is not a `SightlineError` is a bug of ours: the command line shows its traceback and exits with 70.
+"""
+
+from __future__ import annotations
+
+
+class SightlineError(Exception):
+    """A problem that the user can solve; the message says how."""
+
+    exit_code = 1
+
+
+class UsageError(SightlineError):
+    """The request itself is wrong: nothing was started."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting is unknown, has the wrong type or is out of range."""
+
+
+class UnknownSettingError(SettingsError, SyntaxError):
+    """No setting has this name."""
+
+
+class SettingTypeError(SettingsError, TypeError):
+    """The value has the wrong type."""
+
+
+class SettingValueError(SettingsError, ValueError):
+    """The value is out of range or not among the choices."""
+
+
+class CommandLineError(UsageError, SyntaxError):
+    """The words on the command line cannot be read as `mode key=value …`."""
+
+
+class MissingFileError(SightlineError, FileNotFoundError):
+    """A file or folder that was asked for does not exist."""
+
+
+class DataError(SightlineError, RuntimeError):
+    """A data set, label file or image cannot be used."""
+
+
+class ModelError(SightlineError, ValueError):
+    """A network description is wrong, or does not fit the task or the data."""
+
+
+class CheckpointError(SightlineError, RuntimeError):
+    """A weights file is damaged, unsafe or of an unknown kind."""
+
+
+class DownloadError(SightlineError, ConnectionError):
+    """A file could not be fetched."""
+
+
+class OutputError(SightlineError, OSError):
+    """A result could not be written: no permission, no space, not a folder."""
+
+
+class MissingExtraError(SightlineError, ImportError):
+    """An optional dependency is needed; the message names the extra that installs it."""
+
+
+class TrainingError(SightlineError, RuntimeError):
+    """A run cannot start or go on."""

@@ -1,0 +1,113 @@
+"""Where the recorded numbers lie, which of them a test reads, and which may differ.
+
+Every golden test module calls `golden_files(pattern, …)` at import to get its parameters. The same call registers the
+pattern, so that `test_files_are_known.py` can fail for a file that no test reads. Subjects that are not built yet stand
+in `NOT_BUILT` and nowhere else; their parameters are strict expected failures. Cases in which we do better than the
+reference stand in `deviations.md`; `same_or_deviation` demands that such a case really differs.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(os.environ.get("SIGHTLINE_GOLDEN", PROJECT.parent / "shared" / "golden")).resolve()
+SPEC = Path(os.environ.get("SIGHTLINE_SPEC", PROJECT.parent / "shared" / "spec")).resolve()
+SHARED_DATA = Path(os.environ.get("SIGHTLINE_SHARED_DATA", PROJECT.parent / "shared" / "data")).resolve()
+
+# Files whose subject comes with a later issue: pattern → which. The only place that decides an xfail.
+NOT_BUILT: dict[str, str] = {
+    "models/yolo12*.npz": "YOLO12",
+    "models/yolo11*.npz": "YOLO11",
+    "models/yolov8*.npz": "YOLOv8",
+    "models/yolov10*.npz": "YOLOv10",
+    "models/rtdetr*.npz": "RT-DETR",
+    "models/*-pose.npz": "pose",
+    "models/*-seg.npz": "segmentation",
+    "models/*-obb.npz": "oriented boxes",
+    "models/*-cls.npz": "classification",
+    "training/loss_rtdetr.npz": "RT-DETR",
+    "training/rtdetr_denoising.npz": "RT-DETR",
+    "training/loss_pose_*.npz": "pose",
+    "training/loss_seg_*.npz": "segmentation",
+    "training/loss_obb_*.npz": "oriented boxes",
+    "training/tal_rotated.npz": "oriented boxes",
+    "training/steps_yolo11*.npz": "YOLO11",
+}
+
+REGISTERED: set[str] = set()
+
+
+def golden_files(*patterns: str) -> list:
+    """Parameters (paths, ids) for the files of the golden folder that match; registers the patterns as tested."""
+    REGISTERED.update(patterns)
+    if not GOLDEN.is_dir():
+        reason = f"no golden folder at {GOLDEN}; set SIGHTLINE_GOLDEN"
+        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
+    found = sorted(path for pattern in patterns for path in GOLDEN.glob(pattern))
+    return [pytest.param(path, id=_name(path), marks=_marks(path)) for path in found]
+
+
+def not_built(path: Path) -> str | None:
+    """The subject that is missing for this file, or None."""
+    return next((why for pattern, why in NOT_BUILT.items() if fnmatch.fnmatch(_name(path), pattern)), None)
+
+
+def golden_path(name: str) -> Path:
+    """One file by name, for a test that is about just that file. Skips where the folder is absent, fails in CI."""
+    REGISTERED.add(name)
+    path = GOLDEN / name
+    if not path.exists():
+        message = f"golden file {path} is missing; set SIGHTLINE_GOLDEN"
+        if os.environ.get("CI") and not GOLDEN.is_dir():
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def shared_data(name: str) -> Path:
+    """A folder of real images. Skips where it is absent, fails in CI."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        message = f"data folder {path} is missing; set SIGHTLINE_SHARED_DATA"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def deviations() -> dict[str, str]:
+    """Case → reason, from the table rows `| case | what we do | reason |` of deviations.md."""
+    text = (Path(__file__).parent / "deviations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.+?) \|$", text, flags=re.MULTILINE)
+    return dict(rows)
+
+
+KNOWN_CASES: set[str] = set()
+
+
+def same_or_deviation(case: str, same: bool, message: str = "") -> None:
+    """Assert that a case equals its recording, or, if deviations.md has a row for it, that it does not."""
+    if case in deviations():
+        assert not same, f"deviations.md has a row for {case}, but it equals the recording: remove the row"
+    else:
+        assert same, f"{case} differs from the recording. {message}"
+
+
+def register_cases(*cases: str) -> None:
+    """Name the cases a module compares, so that a row of deviations.md for no case at all is found."""
+    KNOWN_CASES.update(cases)
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(GOLDEN).as_posix()
+
+
+def _marks(path: Path) -> list:
+    reason = not_built(path)
+    return [pytest.mark.xfail(strict=True, reason=f"not built yet: {reason}")] if reason else []
