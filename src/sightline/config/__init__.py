@@ -1,0 +1,1 @@
+"""What was asked for: typed settings with the origin of every value."""

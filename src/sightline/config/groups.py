@@ -1,0 +1,281 @@
+"""Every setting: its type, default, range, meaning, and the modes that read it.
+
+One class per concern; `Settings` (settings.py) inherits them all, so the public names are flat. Ranges live in the
+field, meanings in the description; error messages, `sightline settings` and docs/settings.md are generated from both
+(table.py). Names and defaults are those of Ultralytics, so that scripts and habits carry over; rows marked `new` are
+ours. To add a setting, add its field here, read it where it is needed, and run `sightline settings --markdown`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from sightline.config.kinds import (
+    Batch,
+    Cache,
+    Classes,
+    Data,
+    Device,
+    File,
+    Fraction,
+    Freeze,
+    ImageSize,
+    Number,
+    PrecisionChoice,
+    Scale,
+    Switch,
+    SwitchOrFile,
+    Text,
+    Transforms,
+    Whole,
+    choice,
+    whole_choice,
+)
+
+ALL = ("train", "val", "predict")
+TASKS = ("detect",)
+LATER_TASKS = ("segment", "classify", "pose", "obb", "semantic", "depth")
+LATER_MODES = ("export", "track", "benchmark", "tune")
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
+
+
+def setting(default: Any, meaning: str, *modes: str, allowed: str = "", new: bool = False, **limits: Any) -> Any:
+    """A field. `allowed` describes what the type and `limits` (ge, le, gt, lt) cannot say."""
+    extra: dict[str, Any] = {"modes": list(modes or ALL), "allowed": allowed, "new": new}
+    return Field(default, description=meaning, json_schema_extra=extra, **limits)
+
+
+class RunSettings(BaseModel):
+    """The run: what to do, where, and with which files."""
+
+    task: Annotated[Literal["detect"], BeforeValidator(choice(*TASKS, later=LATER_TASKS))] = setting(
+        "detect", "What the network finds."
+    )
+    mode: Annotated[Literal["train", "val", "predict"], BeforeValidator(choice(*ALL, later=LATER_MODES))] = setting(
+        "train", "What to do with the network."
+    )
+    model: File | None = setting(None, "Weights (.pt, .safetensors) or network description (.yaml).")
+    cfg: File | None = setting(None, "A YAML file of settings; the command line and keywords go before it.")
+    device: Device | None = setting(
+        None,
+        "Where to compute; None takes the first GPU, else the CPU.",
+        allowed="cpu, mps, cuda, a GPU number (0), several (0,1) or -1 for an idle one",
+    )
+    workers: Whole = setting(8, "Loader processes; 0 loads in the main process.", "train", "val", ge=0, le=1024)
+    project: Text | None = setting(None, "Folder of the run folders; None is runs/<task>. Taken as written.")
+    name: Text | None = setting(None, "Name of the run folder; None is the mode.")
+    save_dir: File | None = setting(None, "The run folder itself, instead of project/name.")
+    exist_ok: Switch = setting(False, "Write into an existing run folder instead of numbering a new one.")
+    verbose: Switch = setting(True, "Say more.")
+    seed: Whole = setting(0, "Random seed of the run.", "train", ge=0, le=2**32 - 1)
+    deterministic: Switch = setting(True, "Ask for kernels that give the same numbers each time.", "train")
+    plots: Switch = setting(True, "Write pictures and curves.", "train", "val")
+    channels_last: Switch | None = setting(None, "Channels-last memory layout; None is automatic.", *ALL)
+
+
+class DataSettings(BaseModel):
+    """The images: which, how large, how they are read."""
+
+    data: Data | None = setting(
+        None,
+        "Data set: a YAML file, or the name of a built-in one.",
+        "train",
+        "val",
+        allowed="a file, a name or a dict",
+    )
+    imgsz: ImageSize = setting(
+        640,
+        "Input size in pixels, rounded up to the stride; predict also takes height,width.",
+        allowed="1 to 32768, or two of them",
+    )
+    batch: Batch = setting(
+        16,
+        "Images per step, all devices together.",
+        allowed="a whole number from 1, -1 (as the memory allows) or a part of the memory between 0 and 1",
+    )
+    fraction: Fraction = setting(
+        1.0,
+        "Part of the images to use: a share, or a count above 1; a list gives train, val (and test).",
+        "train",
+        "val",
+        allowed="above 0 to 1, or a whole number above 1, or a list of two or three of those",
+    )
+    cache: Cache = setting(
+        False, "Keep decoded images in memory or on disk.", "train", "val", allowed="True, False, ram, disk"
+    )
+    cache_budget_gb: Number | None = setting(
+        None, "Memory or disk the cache may take, in GB; None is automatic.", "train", "val", new=True, gt=0
+    )
+    single_cls: Switch = setting(False, "Treat all classes as one.", "train", "val")
+    classes: Classes | None = setting(
+        None, "Use only these classes.", allowed="a class number from 0, or a list of them"
+    )
+    rect: Switch = setting(False, "Batches of like shape with little padding; val and predict switch it on.")
+
+
+class ModelSettings(BaseModel):
+    """What training starts from."""
+
+    pretrained: SwitchOrFile = setting(
+        True, "Start from the model's weights, or from this file.", "train", allowed="True, False or a file"
+    )
+    cls_remap: Switch = setting(True, "Carry class outputs over by class name.", "train")
+    freeze: Freeze | None = setting(
+        None,
+        "Layers that are not trained.",
+        "train",
+        allowed="how many from the front, or a list of layer numbers and parameter names",
+    )
+    resume: SwitchOrFile = setting(
+        False, "Go on with an interrupted run: True, or its last.pt.", "train", allowed="True, False or a file"
+    )
+
+
+class OptimisationSettings(BaseModel):
+    """How the weights are changed."""
+
+    epochs: Whole = setting(100, "Training epochs.", "train", ge=1)
+    time: Number | None = setting(None, "Time budget in hours; replaces epochs.", "train", gt=0)
+    patience: Whole = setting(
+        100, "Epochs without a better fitness before training stops; 0 never stops.", "train", ge=0
+    )
+    optimizer: Annotated[str, BeforeValidator(choice(*OPTIMIZERS, fold=True))] = setting(
+        "auto",
+        "Optimizer; auto also fills lr0 and momentum where you left them.",
+        "train",
+        allowed=", ".join(OPTIMIZERS),
+    )
+    lr0: Number = setting(0.01, "Initial learning rate.", "train", ge=0, le=1)
+    lrf: Number = setting(0.01, "Final learning rate as a factor of lr0.", "train", ge=0, le=1)
+    cos_lr: Switch = setting(False, "Cosine instead of a straight line from lr0 to lr0·lrf.", "train")
+    momentum: Number = setting(0.937, "Momentum, or beta1 of the Adam family.", "train", ge=0, le=1)
+    weight_decay: Number = setting(0.0005, "Weight decay at the nominal batch.", "train", ge=0, le=1)
+    nbs: Whole = setting(64, "Nominal batch: gradients are gathered up to it.", "train", ge=1)
+    clip_grad: Number = setting(10.0, "Largest norm of the gradient; 0 is off.", "train", new=True, ge=0)
+    amp: PrecisionChoice = setting(
+        True,
+        "Mixed precision: True and auto take the best the device supports, False is exact fp32.",
+        "train",
+        allowed="True, False, auto, fp16, bf16, fp32",
+    )
+
+
+class WarmupSettings(BaseModel):
+    """How the learning rate comes up at the start of a run."""
+
+    warmup_epochs: Number = setting(3.0, "Length in epochs; part of an epoch is allowed, 0 is off.", "train", ge=0)
+    warmup_momentum: Number = setting(0.8, "Momentum at the start.", "train", ge=0, le=1)
+    warmup_bias_lr: Number = setting(0.1, "Learning rate of biases at the start.", "train", ge=0, le=1)
+
+
+class AugmentationSettings(BaseModel):
+    """Random changes of the training images."""
+
+    hsv_h: Number = setting(0.015, "Hue jitter, ± as a share of the colour circle.", "train", ge=0, le=1)
+    hsv_s: Number = setting(0.7, "Saturation jitter, ± as a share.", "train", ge=0, le=1)
+    hsv_v: Number = setting(0.4, "Brightness jitter, ± as a share.", "train", ge=0, le=1)
+    degrees: Number = setting(0.0, "Rotation, ± degrees.", "train", ge=0, le=360)
+    translate: Number = setting(0.1, "Shift, ± as a share of the image.", "train", ge=0, le=1)
+    scale: Scale = setting(
+        0.5,
+        "Zoom by 1 ± this, or between two factors.",
+        "train",
+        allowed="0 to 1, or a pair lowest,highest above 0",
+    )
+    shear: Number = setting(0.0, "Shear, ± degrees.", "train", ge=0, lt=90)
+    perspective: Number = setting(0.0, "Perspective, ±; useful up to 0.001.", "train", ge=0, le=1)
+    flipud: Number = setting(0.0, "Probability of an upside-down flip.", "train", ge=0, le=1)
+    fliplr: Number = setting(0.5, "Probability of a left-right flip.", "train", ge=0, le=1)
+    bgr: Number = setting(0.0, "Probability of keeping the blue-green-red order.", "train", ge=0, le=1)
+    mosaic: Number = setting(1.0, "Probability of a mosaic of several images.", "train", ge=0, le=1)
+    mosaic_prob: Number = setting(1.0, "Second factor of that probability.", "train", new=True, ge=0, le=1)
+    mosaic_tiles: Annotated[int, BeforeValidator(whole_choice(4, 9))] = setting(
+        4, "Images in a mosaic.", "train", allowed="4 or 9", new=True
+    )
+    mixup: Number = setting(0.0, "Probability of blending in a second image.", "train", ge=0, le=1)
+    cutmix: Number = setting(0.0, "Probability of pasting in a patch of a second image.", "train", ge=0, le=1)
+    copy_paste: Number = setting(0.0, "Probability of pasting objects.", "train", ge=0, le=1)
+    copy_paste_mode: Annotated[Literal["flip", "mixup"], BeforeValidator(choice("flip", "mixup"))] = setting(
+        "flip", "Pasted objects come from the mirrored image or from a second one.", "train"
+    )
+    close_mosaic: Whole = setting(10, "Last epochs without mosaic, mixup, cutmix and copy_paste.", "train", ge=0)
+    multi_scale: Number = setting(0.0, "Random change of the size of each batch, ± as a share.", "train", ge=0, le=1)
+    augmentations: Transforms | None = setting(
+        None, "Your own transforms, from Python only.", "train", allowed="a list of transforms", new=True
+    )
+
+
+class LossSettings(BaseModel):
+    """How much the parts of the loss weigh."""
+
+    box: Number = setting(7.5, "Gain of the box loss.", "train", ge=0)
+    cls: Number = setting(0.5, "Gain of the class loss.", "train", ge=0)
+    dfl: Number = setting(1.5, "Gain of the distance loss (DFL or L1).", "train", ge=0)
+    cls_pw: Number = setting(
+        0.0, "Exponent on inverse class frequency for class weights; 0 is off.", "train", ge=0, le=1
+    )
+
+
+class ValidationSettings(BaseModel):
+    """How a network is judged."""
+
+    val: Switch = setting(True, "Validate during training.", "train")
+    val_interval: Whole = setting(1, "Epochs from one validation to the next.", "train", new=True, ge=1)
+    split: Annotated[Literal["train", "val", "test"], BeforeValidator(choice("train", "val", "test"))] = setting(
+        "val", "Which part of the data set to validate on.", "val"
+    )
+    save_json: Switch = setting(False, "Write predictions.json in COCO form.", "train", "val")
+    coco_eval: Switch = setting(False, "Also compute the exact COCO numbers.", "train", "val", new=True)
+
+
+class PredictionSettings(BaseModel):
+    """How raw output becomes boxes, and what to predict on."""
+
+    conf: Number | None = setting(None, "Lowest score kept; None is 0.25 in predict, 0.001 in val.", ge=0, le=1)
+    iou: Number = setting(0.7, "Overlap above which NMS removes a box.", ge=0, le=1)
+    max_det: Whole = setting(300, "Most boxes of one image.", ge=1)
+    nms: Switch | None = setting(
+        None, "True: one-to-many branch and NMS. False: NMS-free branch. None: NMS-free where the model has it."
+    )
+    agnostic_nms: Switch = setting(False, "Boxes of different classes suppress each other, too.")
+    source: Any = setting(
+        None,
+        "Images or videos: file, folder, pattern, list, address, camera number, array.",
+        "predict",
+        allowed="any source",
+    )
+    vid_stride: Whole = setting(1, "Use every n-th frame of a video.", "predict", ge=1)
+    stream_buffer: Switch = setting(False, "Keep every frame of a live stream instead of the latest.", "predict")
+    visualize: Switch = setting(False, "Pictures of hits and misses (val), of activations (predict).", "val", "predict")
+
+
+class OutputSettings(BaseModel):
+    """What is kept and shown."""
+
+    save: Switch = setting(True, "Write checkpoints (train) or pictures (predict).", "train", "predict")
+    save_period: Whole = setting(-1, "Also keep a checkpoint every n epochs; off below 1.", "train", ge=-1)
+    show: Switch = setting(False, "Show pictures in a window.", "predict")
+    save_frames: Switch = setting(False, "Write each frame of a video as a picture.", "predict")
+    save_txt: Switch = setting(False, "Write boxes as text.", "val", "predict")
+    save_conf: Switch = setting(False, "Write scores into those text files, too.", "val", "predict")
+    save_crop: Switch = setting(False, "Write a picture of each box.", "predict")
+    show_labels: Switch = setting(True, "Draw class names.", "val", "predict")
+    show_conf: Switch = setting(True, "Draw scores.", "val", "predict")
+    show_boxes: Switch = setting(True, "Draw boxes.", "val", "predict")
+    line_width: Whole | None = setting(None, "Width of drawn lines in pixels; None fits the image.", "predict", ge=1)
+
+
+GROUPS: tuple[type[BaseModel], ...] = (
+    RunSettings,
+    DataSettings,
+    ModelSettings,
+    OptimisationSettings,
+    WarmupSettings,
+    AugmentationSettings,
+    LossSettings,
+    ValidationSettings,
+    PredictionSettings,
+    OutputSettings,
+)

@@ -1,0 +1,277 @@
+"""The kinds of values that settings take: what is accepted, and what it is turned into.
+
+Strings are not read as numbers here ("5" is not 5): a script that passes one has usually lost a conversion, and the
+command line and YAML files make numbers before they come here. A whole number written as a float (5.0) is accepted.
+"""
+
+from __future__ import annotations
+
+import ast
+import numbers
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+# The two `type`s that `settings.py` turns into SettingTypeError and SettingValueError.
+WRONG_TYPE = "setting_type"
+WRONG_VALUE = "setting_value"
+
+LARGEST_IMAGE_SIZE = 32768  # pixels; beyond it a slip of the finger is likelier than a picture
+
+
+def wrong_type(detail: str = "") -> PydanticCustomError:
+    return PydanticCustomError(WRONG_TYPE, "{detail}", {"detail": detail})
+
+
+def wrong_value(detail: str = "") -> PydanticCustomError:
+    return PydanticCustomError(WRONG_VALUE, "{detail}", {"detail": detail})
+
+
+def is_number(value: Any) -> bool:
+    """Numbers of Python and NumPy; True and False are not numbers here."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    return is_number(value) and (isinstance(value, numbers.Integral) or float(value).is_integer())
+
+
+def as_switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise wrong_type()
+    return value
+
+
+def as_whole(value: Any) -> int:
+    if not is_whole(value):
+        raise wrong_type()
+    return int(value)
+
+
+def as_number(value: Any) -> float:
+    if not is_number(value):
+        raise wrong_type()
+    if not abs(float(value)) < float("inf"):  # nan or infinite
+        raise wrong_value("the value is not finite")
+    return float(value)
+
+
+def as_text(value: Any) -> str:
+    """Text, a path, or (for `name=5`) a number, as text."""
+    if is_number(value):
+        return str(value)
+    if not isinstance(value, (str, os.PathLike)):
+        raise wrong_type()
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise wrong_type()
+    if not text.strip():
+        raise wrong_value("the text is empty")
+    return text
+
+
+def as_file(value: Any) -> str:
+    """Text or a path, as text; numbers are refused."""
+    if is_number(value):
+        raise wrong_type()
+    return as_text(value)
+
+
+def choice(*options: str, fold: bool = False, later: Sequence[str] = ()) -> Callable[[Any], str]:
+    """One of `options`; with `fold` in any mix of capitals, given back as written in `options`.
+
+    What stands in `later` is refused as something that is not here yet.
+    """
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str):
+            raise wrong_type()
+        for option in options:
+            if value == option or (fold and value.lower() == option.lower()):
+                return option
+        raise wrong_value("it exists in Ultralytics, not in sightline yet" if value in later else "")
+
+    return check
+
+
+def whole_choice(*options: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        number = as_whole(value)
+        if number not in options:
+            raise wrong_value()
+        return number
+
+    return check
+
+
+def as_batch(value: Any) -> int | float:
+    """A count, -1, or a fraction of the memory."""
+    number = as_number(value)
+    if 0 < number < 1:
+        return number
+    if not number.is_integer() or (number < 1 and number != -1):
+        raise wrong_value()
+    return int(number)
+
+
+def as_image_size(value: Any) -> int | list[int]:
+    """One side, or height and width, in pixels. Text such as "640" or "[320, 640]" is read, as people's scripts do."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise wrong_type() from None
+    if isinstance(value, (list, tuple)):
+        if len(value) not in (1, 2) or not all(is_whole(side) for side in value):
+            raise wrong_type()
+        sides = [_image_side(side) for side in value]
+        return sides if len(sides) == 2 else sides[0]
+    if not is_whole(value):
+        raise wrong_type()
+    return _image_side(value)
+
+
+def _image_side(value: Any) -> int:
+    side = int(value)
+    if not 1 <= side <= LARGEST_IMAGE_SIZE:
+        raise wrong_value()
+    return side
+
+
+def as_fraction(value: Any) -> int | float | list[int | float]:
+    """A ratio in (0, 1], a count above 1, or a list of those for train, val (and test)."""
+    if isinstance(value, (list, tuple)):
+        if len(value) not in (2, 3):
+            raise wrong_type()
+        return [_one_fraction(part) for part in value]
+    return _one_fraction(value)
+
+
+def _one_fraction(value: Any) -> int | float:
+    number = as_number(value)
+    if number > 1 and number.is_integer():
+        return int(number)
+    if not 0 < number <= 1:
+        raise wrong_value()
+    return number
+
+
+def as_scale(value: Any) -> float | list[float]:
+    """A gain in [0, 1] (zoom by 1 ± gain), or the lowest and the highest zoom."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2 or not all(is_number(end) for end in value):
+            raise wrong_type()
+        low, high = (as_number(end) for end in value)
+        if not 0 < low <= high <= 100:
+            raise wrong_value()
+        return [low, high]
+    gain = as_number(value)
+    if not 0 <= gain <= 1:
+        raise wrong_value()
+    return gain
+
+
+def as_cache(value: Any) -> bool | str:
+    """False, "ram" or "disk". True is written as "ram", so that what ran is in args.yaml."""
+    if isinstance(value, bool):
+        return "ram" if value else False
+    return choice("ram", "disk", fold=True)(value)
+
+
+def as_precision(value: Any) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    return choice("auto", "fp16", "bf16", "fp32", fold=True)(value)
+
+
+def as_switch_or_file(value: Any) -> bool | str:
+    return value if isinstance(value, bool) else as_file(value)
+
+
+def as_classes(value: Any) -> list[int]:
+    """Class numbers, sorted; one number is a list of one."""
+    items = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+    if not all(is_whole(item) for item in items):
+        raise wrong_type()
+    if not items:
+        raise wrong_value("the list is empty")
+    if any(item < 0 for item in items):
+        raise wrong_value()
+    return sorted({int(item) for item in items})
+
+
+def as_freeze(value: Any) -> int | list[int | str]:
+    """How many layers from the front, or a list of layer numbers and parameter names."""
+    if isinstance(value, (list, tuple)):
+        if not all(is_whole(item) or isinstance(item, str) for item in value):
+            raise wrong_type()
+        if any((not item.strip()) if isinstance(item, str) else item < 0 for item in value):
+            raise wrong_value()
+        return [item if isinstance(item, str) else int(item) for item in value]
+    number = as_whole(value)
+    if number < 0:
+        raise wrong_value()
+    return number
+
+
+_DEVICE = re.compile(r"auto|cpu|mps|mps:0|cuda|(cuda:)?\d+(,(cuda:)?\d+)*|-1", re.IGNORECASE)
+
+
+def as_device(value: Any) -> int | str | list[int]:
+    """Checked for its spelling only; whether the device is there is asked when a run starts."""
+    if type(value).__module__ == "torch":  # a torch.device, told apart without importing torch
+        value = str(value)
+    if isinstance(value, (list, tuple)):
+        if not all(is_whole(item) for item in value):
+            raise wrong_type()
+        if not value or min(value) < 0 or len(set(value)) != len(value):
+            raise wrong_value()
+        return [int(item) for item in value]
+    if isinstance(value, str):
+        text = re.sub(r"[\s\[\]()]", "", value).lower()
+        if not _DEVICE.fullmatch(text):
+            raise wrong_value()
+        return text
+    number = as_whole(value)
+    if number < -1:
+        raise wrong_value()
+    return number
+
+
+def as_data(value: Any) -> str | dict[str, Any]:
+    """The name or path of a data description, or the description itself."""
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, (list, tuple)):
+        raise wrong_type("a list of data sets (one training each) exists in Ultralytics, not in sightline yet")
+    return as_file(value)
+
+
+def as_transforms(value: Any) -> list[Any]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise wrong_type()
+    return list(value)
+
+
+# `Annotated` names for the fields of groups.py. `None` is added there where a setting may be left open.
+Switch = Annotated[bool, BeforeValidator(as_switch)]
+Whole = Annotated[int, BeforeValidator(as_whole)]
+Number = Annotated[float, BeforeValidator(as_number)]
+Text = Annotated[str, BeforeValidator(as_text)]
+File = Annotated[str, BeforeValidator(as_file)]
+Batch = Annotated[int | float, BeforeValidator(as_batch)]
+ImageSize = Annotated[int | list[int], BeforeValidator(as_image_size)]
+Fraction = Annotated[int | float | list[int | float], BeforeValidator(as_fraction)]
+Scale = Annotated[float | list[float], BeforeValidator(as_scale)]
+Cache = Annotated[bool | str, BeforeValidator(as_cache)]
+PrecisionChoice = Annotated[bool | str, BeforeValidator(as_precision)]
+SwitchOrFile = Annotated[bool | str, BeforeValidator(as_switch_or_file)]
+Classes = Annotated[list[int], BeforeValidator(as_classes)]
+Freeze = Annotated[int | list[int | str], BeforeValidator(as_freeze)]
+Device = Annotated[int | str | list[int], BeforeValidator(as_device)]
+Data = Annotated[str | dict[str, Any], BeforeValidator(as_data)]
+Transforms = Annotated[list[Any], BeforeValidator(as_transforms)]

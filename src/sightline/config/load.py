@@ -1,0 +1,156 @@
+"""Putting a `Settings` object together: defaults < preset < YAML file < command line or keywords.
+
+Each value keeps its origin. The grammar of the command line stands in command_line.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sightline.config import names, table
+from sightline.config.command_line import CommandLine, parse_command_line
+from sightline.config.settings import CODE, DEFAULT, DEFAULTS, PRESET, Settings
+from sightline.errors import MissingFileError, SettingsError, SettingTypeError
+from sightline.log import LOGGER
+
+__all__ = ["MODE_DEFAULTS", "CommandLine", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
+
+# Where a mode is better served by another default than training is. They count as defaults: nobody asked for them.
+MODE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "train": {},
+    "val": {"rect": True},
+    "predict": {"rect": True, "batch": 1, "save": False},
+}
+
+
+def make_settings(
+    mode: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    cfg: str | Path | None = None,
+    origin: str = CODE,
+    base: Settings | None = None,
+    preset: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Settings:
+    """The settings of one run.
+
+    Args:
+        mode: train, val or predict.
+        overrides: what was asked for on the command line or by keyword; a `cfg` in it names the YAML file.
+        cfg: a YAML file of settings.
+        origin: what `overrides` are recorded as: "command line" or "code".
+        base: settings to start from instead of the defaults, such as those of a checkpoint.
+        preset: named values below the YAML file.
+        quiet: leave out warnings (old names, settings that the mode does not read): they are given elsewhere.
+
+    Raises:
+        UnknownSettingError, SettingTypeError, SettingValueError: the message begins with the file it concerns.
+        MissingFileError: there is no such YAML file.
+    """
+    wanted = dict(overrides or {})
+    file = cfg if cfg is not None else wanted.get("cfg")
+    wanted.pop("mode", None)  # the caller's `mode` is the one that runs
+    # The names first: a misspelt one must be reported before anything else about the values.
+    wanted = names.current_names(wanted, DEFAULTS, quiet=quiet)
+
+    layers: list[tuple[str, Mapping[str, Any]]] = [(PRESET, preset or {})]
+    if file is not None:
+        file = _file_name(file)
+        layers.append((f"file:{Path(file).name}", {**read_settings_file(file), "cfg": file}))
+    layers.append((origin, wanted))
+
+    values = dict(DEFAULTS) if base is None else dict(base.copy().items())
+    origins = {} if base is None else base.origins()
+    for name, value in MODE_DEFAULTS.get(mode, {}).items():
+        if base is None or not base.is_user_set(name):
+            values[name], origins[name] = value, DEFAULT
+    for layer_origin, layer in layers:
+        _check_alone(mode, layer, layer_origin)
+        values.update(layer)
+        origins.update(dict.fromkeys(layer, layer_origin))
+    values["mode"], origins["mode"] = mode, DEFAULT  # an unknown mode fails the check of that setting
+
+    settings = Settings.from_dict(values, origins)
+    if not quiet:
+        _warn_unread(mode, wanted)
+    return settings
+
+
+def read_settings_file(path: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file, under their current names. `mode` and an old run's own folder are left out.
+
+    An argument of the reference that is not here yet may stand in the file at the reference's default (as in every
+    complete file of settings made there): then it asks for nothing, and one line in the log says so.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise MissingFileError(f"cfg={path}: there is no such file{_near_file(file)}.")
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise SettingTypeError(f"{file} cannot be read as YAML: {detail}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise SettingTypeError(f"{file} must hold lines `setting: value`, but it holds a {type(values).__name__}.")
+    passed = [name for name, value in values.items() if name in names.LATER and value == names.LATER[name].default]
+    if passed:
+        LOGGER.info(
+            f"{file}: passed over {len(passed)} arguments that sightline does not have yet, all at their default."
+        )
+    values = {name: value for name, value in values.items() if name not in passed and name not in ("mode", "cfg")}
+    if values.get("save_dir") is not None and Path(str(values["save_dir"])).resolve() == file.parent.resolve():
+        del values["save_dir"]  # the args.yaml of an earlier run: its results must not be overwritten by this one
+    try:
+        return names.current_names(values, DEFAULTS)
+    except SettingsError as error:
+        raise _in_file(error, file.name) from None
+
+
+def to_yaml(settings: Settings) -> str:
+    """The text of args.yaml: every setting, and as a comment where it came from if it is no default."""
+    lines = []
+    for name, value in settings.to_dict().items():
+        text = yaml.safe_dump({name: value}, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=None)
+        origin = settings.origin(name)
+        single = text.count("\n") == 1
+        lines.append(f"{text.rstrip()}  # {origin}\n" if origin != DEFAULT and single else text)
+    return "".join(lines)
+
+
+def _check_alone(mode: str, layer: Mapping[str, Any], origin: str) -> None:
+    """Check one layer by itself, so that an error in a file names the file even where a keyword would win."""
+    if not origin.startswith("file:") or not layer:
+        return
+    try:
+        Settings(**{"mode": mode, **layer})
+    except SettingsError as error:
+        raise _in_file(error, origin.removeprefix("file:")) from None
+
+
+def _in_file(error: SettingsError, file: str) -> SettingsError:
+    return type(error)("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
+
+
+def _file_name(value: Any) -> str:
+    if not isinstance(value, (str, Path)):
+        raise SettingTypeError(f"cfg={value!r} is not allowed. It must be the path of a YAML file of settings.")
+    return str(value)
+
+
+def _near_file(file: Path) -> str:
+    """A hint at the same name with another suffix, or nothing."""
+    near = [file.with_suffix(suffix) for suffix in (".yaml", ".yml") if file.with_suffix(suffix).is_file()]
+    return f"; did you mean {near[0]}?" if near else f" (looked in {file.absolute().parent})"
+
+
+def _warn_unread(mode: str, wanted: Mapping[str, Any]) -> None:
+    unread = [name for name in wanted if mode not in table.ROW[name].modes]
+    if unread:
+        LOGGER.warning(f"{', '.join(unread)}: not read by {mode}, so without effect here.")
