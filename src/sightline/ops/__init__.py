@@ -1,0 +1,1 @@
+"""Pure tensor maths: box formats, overlaps, anchors, suppression. No state, no settings."""
