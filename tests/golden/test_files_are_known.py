@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from golden import golden
 
 HERE = Path(__file__).parent

@@ -1,0 +1,97 @@
+"""mAP after N epochs from scratch, several seeds, side by side. Resumable: finished runs are kept in --out and skipped.
+
+    python benchmarks/train_accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --imgsz 320 --seeds 0 1 2
+
+For every run: best.pt validated NMS-free and with NMS, and the best epoch by NMS, which is tracked by a second validation of
+the EMA after every epoch (--track-nms).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import side_by_side as bench
+
+
+def worker(options, side: str) -> None:
+    model = bench.load_yolo(side)(options.model)
+    extra = dict(item.split("=", 1) for item in options.set)
+    extra = {name: json.loads(value) if value[0] in "-0123456789tfn[" else value for name, value in extra.items()}
+    start = time.perf_counter()
+    folder = options.out / f"{side}-seed{options.seed}-{options.tag}"
+    nms_by_epoch: list[float] = []
+    if options.track_nms and side == "ours":
+        model.add_callback("on_fit_epoch_end", lambda trainer: nms_by_epoch.append(nms_score(trainer)))
+    model.train(
+        data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch, project=str(options.out.absolute()),
+        name=folder.name, exist_ok=True, seed=options.seed, device="cpu", plots=False, **extra,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    best = bench.load_yolo(side)(str(folder / "weights" / "best.pt"))
+    scores = {
+        ("nms" if nms else "nms_free"): best.val(
+            data=options.data, imgsz=options.imgsz, nms=nms, plots=False, device="cpu"
+        ).box.map
+        for nms in ((True, False) if side == "ours" else (None, False))
+    }
+    result = {"side": side, "seed": options.seed, "seconds": round(seconds), **scores, **bench.versions(side)}
+    if nms_by_epoch:
+        result["best_epoch_by_nms"] = max(nms_by_epoch)
+    (options.out / f"{folder.name}.json").write_text(json.dumps(result))
+    print(json.dumps(result))
+
+
+def nms_score(trainer) -> float:
+    """mAP50-95 of the EMA by the one-to-many branch with NMS, on the same images."""
+    from sightline.validate.detect import DetectionValidator
+
+    validator = DetectionValidator(
+        trainer.test_loader, save_dir=trainer.save_dir, args=trainer.args.copy(nms=True, plots=False)
+    )
+    return validator(model=trainer.ema.ema)["metrics/mAP50-95(B)"]
+
+
+def main() -> None:
+    parser = bench.parser(__doc__)
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--model", default="yolo26n.yaml")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out"))
+    parser.add_argument("--tag", default="default", help="name of this recipe")
+    parser.add_argument("--set", nargs="*", default=[], help="more settings, name=value")
+    parser.add_argument("--track-nms", action="store_true")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.worker:
+        return worker(options, options.worker)
+    sides, interpreter = bench.interpreters(options)
+    passed = [
+        f"--{name}={getattr(options, name)}" for name in ("data", "model", "imgsz", "batch", "epochs", "out", "tag")
+    ]
+    passed += ["--track-nms"] if options.track_nms else []
+    results: dict[str, list[dict]] = {side: [] for side in sides}
+    for seed in options.seeds:
+        for side in sides:
+            done = options.out / f"{side}-seed{seed}-{options.tag}.json"
+            if not done.exists():
+                bench.run_worker(__file__, side, interpreter, [*passed, f"--seed={seed}", "--set", *options.set])
+            results[side].append(json.loads(done.read_text()))
+            print(results[side][-1], flush=True)
+    print(f"{bench.machine()}; {' '.join(passed)}")
+    for key in ("nms_free", "nms", "best_epoch_by_nms"):
+        rows = [
+            (side, [r[key] for r in results[side]], f"mAP50-95 ({key})") for side in sides if key in results[side][0]
+        ]
+        if rows:
+            bench.print_table(rows)
+    return None
+
+
+if __name__ == "__main__":
+    main()

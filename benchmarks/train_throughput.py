@@ -1,0 +1,59 @@
+"""Images per second of whole training epochs: loader, forward, backward, optimizer and EMA; validation left out.
+
+    python benchmarks/train_throughput.py --peer-python ../peer-env/bin/python --data ../shared/data/bccd/bccd.yaml
+
+Sides alternate (A B A B); each process trains `--epochs` epochs and the first one, which warms caches up, does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+
+import side_by_side as bench
+
+
+def worker(options, side: str) -> None:
+    model = bench.load_yolo(side)(options.model)
+    starts: list[float] = []
+    seconds: list[float] = []
+    images: list[int] = []
+    model.add_callback("on_train_epoch_start", lambda trainer: starts.append(time.perf_counter()))
+    model.add_callback("on_train_epoch_end", lambda trainer: seconds.append(time.perf_counter() - starts[-1]))
+    model.add_callback("on_train_start", lambda trainer: images.append(len(trainer.train_loader.dataset)))
+    with tempfile.TemporaryDirectory() as folder:
+        model.train(
+            data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch, project=folder, name="run",
+            plots=False, val=False, close_mosaic=0, device="cpu", seed=0,
+        )  # fmt: skip
+    rates = [images[0] / value for value in seconds[1:]]
+    print(json.dumps({"rates": rates, **bench.versions(side)}))
+
+
+def main() -> None:
+    parser = bench.parser(__doc__)
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--model", default="yolo26n.yaml")
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.worker:
+        return worker(options, options.worker)
+    sides, interpreter = bench.interpreters(options)
+    passed = [f"--{name}={getattr(options, name)}" for name in ("data", "model", "imgsz", "batch", "epochs")]
+    rates: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(options.rounds):
+        for side in sides:
+            result = bench.run_worker(__file__, side, interpreter, passed)
+            rates[side].append(sum(result["rates"]) / len(result["rates"]))
+            print(side, result, flush=True)
+    print(f"{bench.machine()}; {' '.join(passed)}")
+    bench.print_table([(side, rates[side], "img/s") for side in sides])
+    return None
+
+
+if __name__ == "__main__":
+    main()
