@@ -1,0 +1,1 @@
+"""From matched predictions to numbers: pure functions, and one reset/update/compute class per task."""
