@@ -1,7 +1,7 @@
 """What the benchmarks share: both sides as processes of one interpreter, alternating, and a table with the ratio.
 
-With `--peer-python PATH` both sides run under that interpreter, so under the same torch; without it only ours runs. The peer
-is used through its public interface only.
+With `--peer-python PATH` both sides run under that interpreter, so under the same torch; without it only ours runs.
+The peer is used through its public interface only.
 """
 
 from __future__ import annotations
@@ -75,6 +75,4 @@ def print_table(rows: list[tuple[str, list[float], str]], *, higher_is_better: b
     if len(rows) == 2:
         pairs = zip(rows[0][1], rows[1][1], strict=True)
         ratios = [a / b if higher_is_better else b / a for a, b in pairs]
-        print(
-            f"ratio    {statistics.median(ratios):>10.2f}   (median of {len(ratios)} pairwise ratios; above 1 we are ahead)"
-        )
+        print(f"ratio    {statistics.median(ratios):>10.2f}   (median of {len(ratios)} pairs; above 1 we are ahead)")

@@ -2,8 +2,8 @@
 
     python benchmarks/train_accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --imgsz 320 --seeds 0 1 2
 
-For every run: best.pt validated NMS-free and with NMS, and the best epoch by NMS, which is tracked by a second validation of
-the EMA after every epoch (--track-nms).
+For every run: best.pt validated NMS-free and with NMS, and the best epoch by NMS, which is tracked by a second
+validation of the EMA after every epoch (--track-nms).
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def worker(options, side: str) -> None:
     if options.track_nms and side == "ours":
         model.add_callback("on_fit_epoch_end", lambda trainer: nms_by_epoch.append(nms_score(trainer)))
     model.train(
-        data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch, project=str(options.out.absolute()),
-        name=folder.name, exist_ok=True, seed=options.seed, device="cpu", plots=False, **extra,
+        data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch,
+        project=str(options.out.absolute()), name=folder.name, exist_ok=True, seed=options.seed,
+        device="cpu", plots=False, **extra,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     best = bench.load_yolo(side)(str(folder / "weights" / "best.pt"))

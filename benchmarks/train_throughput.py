@@ -2,7 +2,7 @@
 
     python benchmarks/train_throughput.py --peer-python ../peer-env/bin/python --data ../shared/data/bccd/bccd.yaml
 
-Sides alternate (A B A B); each process trains `--epochs` epochs and the first one, which warms caches up, does not count.
+Sides alternate (A B A B); each process trains `--epochs` epochs; the first one, which warms caches up, does not count.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def worker(options, side: str) -> None:
     model.add_callback("on_train_start", lambda trainer: images.append(len(trainer.train_loader.dataset)))
     with tempfile.TemporaryDirectory() as folder:
         model.train(
-            data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch, project=folder, name="run",
-            plots=False, val=False, close_mosaic=0, device="cpu", seed=0,
+            data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch,
+            project=folder, name="run", plots=False, val=False, close_mosaic=0, device="cpu", seed=0,
         )  # fmt: skip
     rates = [images[0] / value for value in seconds[1:]]
     print(json.dumps({"rates": rates, **bench.versions(side)}))

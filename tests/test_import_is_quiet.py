@@ -14,7 +14,8 @@ start = time.perf_counter()
 import sightline
 seconds = time.perf_counter() - start
 after = (dict(os.environ), threading.active_count(), list(warnings.filters), set(os.listdir(".")))
-print(json.dumps({"same": before == after, "seconds": seconds, "heavy": [m for m in ("torch", "numpy", "cv2", "pydantic") if m in sys.modules]}))
+heavy = [name for name in ("torch", "numpy", "cv2", "pydantic") if name in sys.modules]
+print(json.dumps({"same": before == after, "seconds": seconds, "heavy": heavy}))
 """
 
 
