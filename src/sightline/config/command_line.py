@@ -94,8 +94,8 @@ def merge_equals_args(words: Sequence[str]) -> list[str]:
     for word in words:
         if merged and (word == "=" or (word.startswith("=") and "=" not in merged[-1])):
             merged[-1] += word  # `a` `=` or `a` `=b`
-        elif merged and merged[-1].endswith("=") and merged[-1].count("=") == 1:
-            merged[-1] += word  # `a=` `b`
+        elif merged and merged[-1].endswith("=") and merged[-1].count("=") == 1 and not _is_setting(word):
+            merged[-1] += word  # `a=` `b`, but not `source=` `model=x.pt`, where a value was forgotten
         elif merged and _open_brackets(merged[-1]):
             merged[-1] += word
         else:
@@ -107,6 +107,11 @@ def merge_equals_args(words: Sequence[str]) -> list[str]:
                 "brackets: 'classes=[0,1]'."
             )
     return merged
+
+
+def _is_setting(word: str) -> bool:
+    name, equals, _ = word.partition("=")
+    return bool(equals) and name in DEFAULTS
 
 
 def _open_brackets(word: str) -> int:

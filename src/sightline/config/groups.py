@@ -64,7 +64,7 @@ class RunSettings(BaseModel):
         allowed="cpu, mps, cuda, a GPU number (0), several (0,1) or -1 for an idle one",
     )
     workers: Whole = setting(8, "Loader processes; 0 loads in the main process.", "train", "val", ge=0, le=1024)
-    project: Text | None = setting(None, "Folder of the run folders; None is runs/<task>. Taken as written.")
+    project: Text | None = setting(None, "Folder of the run folders; None is runs/detect. Taken as written.")
     name: Text | None = setting(None, "Name of the run folder; None is the mode.")
     save_dir: File | None = setting(None, "The run folder itself, instead of project/name.")
     exist_ok: Switch = setting(False, "Write into an existing run folder instead of numbering a new one.")
@@ -279,3 +279,10 @@ GROUPS: tuple[type[BaseModel], ...] = (
     PredictionSettings,
     OutputSettings,
 )
+
+# Where a mode is better served by another default than training is. They count as defaults: nobody asked for them.
+MODE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "train": {},
+    "val": {"rect": True},
+    "predict": {"rect": True, "batch": 1, "save": False},
+}

@@ -13,18 +13,12 @@ import yaml
 
 from sightline.config import names, table
 from sightline.config.command_line import CommandLine, parse_command_line
+from sightline.config.groups import MODE_DEFAULTS
 from sightline.config.settings import CODE, DEFAULT, DEFAULTS, PRESET, Settings
 from sightline.errors import MissingFileError, SettingsError, SettingTypeError
 from sightline.log import LOGGER
 
-__all__ = ["MODE_DEFAULTS", "CommandLine", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
-
-# Where a mode is better served by another default than training is. They count as defaults: nobody asked for them.
-MODE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "train": {},
-    "val": {"rect": True},
-    "predict": {"rect": True, "batch": 1, "save": False},
-}
+__all__ = ["CommandLine", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
 
 
 def make_settings(
@@ -61,7 +55,7 @@ def make_settings(
     layers: list[tuple[str, Mapping[str, Any]]] = [(PRESET, preset or {})]
     if file is not None:
         file = _file_name(file)
-        layers.append((f"file:{Path(file).name}", {**read_settings_file(file), "cfg": file}))
+        layers.append((f"file:{Path(file).name}", {**read_settings_file(file, quiet=quiet), "cfg": file}))
     layers.append((origin, wanted))
 
     values = dict(DEFAULTS) if base is None else dict(base.copy().items())
@@ -81,7 +75,7 @@ def make_settings(
     return settings
 
 
-def read_settings_file(path: str | Path) -> dict[str, Any]:
+def read_settings_file(path: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     """The settings in a YAML file, under their current names. `mode` and an old run's own folder are left out.
 
     An argument of the reference that is not here yet may stand in the file at the reference's default (as in every
@@ -100,7 +94,7 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise SettingTypeError(f"{file} must hold lines `setting: value`, but it holds a {type(values).__name__}.")
     passed = [name for name, value in values.items() if name in names.LATER and value == names.LATER[name].default]
-    if passed:
+    if passed and not quiet:
         LOGGER.info(
             f"{file}: passed over {len(passed)} arguments that sightline does not have yet, all at their default."
         )
@@ -108,7 +102,7 @@ def read_settings_file(path: str | Path) -> dict[str, Any]:
     if values.get("save_dir") is not None and Path(str(values["save_dir"])).resolve() == file.parent.resolve():
         del values["save_dir"]  # the args.yaml of an earlier run: its results must not be overwritten by this one
     try:
-        return names.current_names(values, DEFAULTS)
+        return names.current_names(values, DEFAULTS, quiet=quiet)
     except SettingsError as error:
         raise _in_file(error, file.name) from None
 

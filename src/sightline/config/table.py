@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sightline.config.groups import GROUPS
+from sightline.config.groups import GROUPS, MODE_DEFAULTS
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -82,6 +82,9 @@ def markdown() -> str:
         "Made by `sightline settings --markdown > docs/settings.md`; do not edit. The command line takes",
         '`name=value`, Python `YOLO("yolo26n.yaml").train(name=value)`. What comes later wins: defaults, preset,',
         "YAML file (`cfg=`), command line or keywords. A setting marked * does not exist in Ultralytics.",
+        "",
+        *(f"{mode} starts from {_pairs(values)}." for mode, values in MODE_DEFAULTS.items() if values),
+        "On the command line, predict saves its pictures.",
     ]
     group = ""
     for row in ROWS:
@@ -89,7 +92,7 @@ def markdown() -> str:
             group = row.group
             lines += [
                 "",
-                f"## {group}",
+                f"## {group.rstrip('.')}",
                 "",
                 "| setting | type | default | allowed | read in | meaning |",
                 "|---|---|---|---|---|---|",
@@ -98,3 +101,7 @@ def markdown() -> str:
         cells = (name, row.kind, f"`{row.default}`", row.limits, ", ".join(row.modes), row.meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in values.items())

@@ -1,0 +1,105 @@
+"""The folder of a run: where it lies, how it is numbered, and that it can be written to before anything starts."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+from sightline.config.settings import Settings
+from sightline.errors import OutputError
+
+
+def increment_path(path: str | os.PathLike[str], exist_ok: bool = False, sep: str = "-") -> Path:
+    """The first of `train`, `train-2`, `train-3`, … that does not exist. A file keeps its suffix: `f-2.txt`.
+
+    Args:
+        path: what is wanted.
+        exist_ok: take it even where it exists.
+        sep: between name and number.
+    """
+    wanted = Path(path)
+    if exist_ok or not os.path.lexists(wanted):
+        return wanted
+    # A folder called `a.b` has no suffix; a file called `f.txt` has.
+    stem, suffix = (wanted.name, "") if wanted.is_dir() else (wanted.stem, wanted.suffix)
+    numbered = (wanted.with_name(f"{stem}{sep}{number}{suffix}") for number in itertools.count(2))
+    return next(candidate for candidate in numbered if not os.path.lexists(candidate))
+
+
+def make_run_dir(settings: Settings, task: str, mode: str) -> Path:
+    """Make the folder of a run and return it as an absolute path (a script may change its working directory).
+
+    `save_dir` is taken as it is. Else it is `project/name`, numbered where that exists and `exist_ok` is off; a
+    relative one lies below the working directory. `project` defaults to `runs/<task>`, `name` to the mode.
+
+    Raises:
+        OutputError: it cannot be made or written to. Folders made on the way are removed again.
+    """
+    if settings.save_dir is not None:
+        return _make(Path(settings.save_dir), "save_dir", numbered=False)
+    project = Path(settings.project) if settings.project is not None else Path("runs") / task
+    which = "project" if settings.project is not None else "project (default: runs/<task>)"
+    return _make(project / (settings.name or mode), which, numbered=not settings.exist_ok)
+
+
+def latest_checkpoint(folder: str | os.PathLike[str] = ".") -> Path | None:
+    """The newest `last*.pt` below a folder, which `resume=True` without a model means; None if there is none."""
+    found = [path for path in Path(folder).rglob("last*.pt") if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _make(wanted: Path, which: str, *, numbered: bool) -> Path:
+    try:
+        target = Path(os.path.abspath(wanted.expanduser()))
+        made: list[Path] = []
+        try:
+            _make_parents(target.parent, made)
+            target = _make_last(target, made, numbered=numbered)
+            _probe(target)
+        except OSError:
+            for folder in reversed(made):  # leave nothing behind; a folder that others write to meanwhile stays
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+    except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, a `~somebody` that does not exist
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputError(
+            f"The run folder {str(wanted)!r} cannot be made or written to: {reason}. "
+            f"Choose another place with the setting {which}; it must be a folder you may write to, with free space."
+        ) from error
+    return target
+
+
+def _make_parents(folder: Path, made: list[Path]) -> None:
+    missing = [folder, *folder.parents]
+    missing = list(itertools.takewhile(lambda path: not path.exists(), missing))
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            path.mkdir()
+            made.append(path)
+
+
+def _make_last(target: Path, made: list[Path], *, numbered: bool) -> Path:
+    """Make the folder itself. Two runs that start together must not get the same number, so the mkdir decides."""
+    if not numbered and target.is_dir():
+        return target
+    while True:
+        candidate = increment_path(target, exist_ok=not numbered)
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            if not numbered:
+                raise  # a file of this name
+            continue
+        made.append(candidate)
+        return candidate
+
+
+def _probe(folder: Path) -> None:
+    """Fail now, not after the first epoch, where nothing can be written."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"\0" * 4096)
+        file.flush()

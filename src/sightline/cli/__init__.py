@@ -1,0 +1,1 @@
+"""The `sightline` command: `sightline train model=… data=…`."""

@@ -1,0 +1,232 @@
+"""The command `sightline`: Typer commands over `key=value` settings, and what becomes of errors.
+
+The grammar itself stands in config/command_line.py. Neither this file nor what it imports at the top loads torch, so
+that help and usage errors come at once; run.py loads it when the request has been found right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sightline import __version__
+from sightline.config import names, table
+from sightline.config.groups import ALL
+from sightline.config.settings import DEFAULTS
+from sightline.errors import SightlineError, UnknownSettingError
+from sightline.log import configure
+
+INTERRUPTED, INTERNAL_ERROR = 130, 70  # as shells do for Ctrl-C, and EX_SOFTWARE of sysexits.h
+
+EXAMPLES = """Examples:
+
+  sightline train model=yolo26n.yaml data=shapes epochs=100 imgsz=320
+
+  sightline val model=runs/detect/train/weights/best.pt data=shapes
+
+  sightline predict model=runs/detect/train/weights/best.pt source=photos/
+
+  sightline settings lr0 imgsz      (what they mean; without names: all of them)
+"""
+
+app = typer.Typer(
+    name="sightline",
+    help="Train, validate and use object detectors.",
+    epilog=EXAMPLES,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,
+)
+
+
+def complete_settings(incomplete: str) -> Iterator[str]:
+    """`ep` → `epochs=`, for the shell."""
+    return (f"{name}=" for name in DEFAULTS if name.startswith(incomplete))
+
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SETTING=VALUE", autocompletion=complete_settings, help="See `sightline settings`."),
+]
+# Words such as `--epochs=5` go to our own grammar, which forgives the dashes.
+OWN_GRAMMAR = {"ignore_unknown_options": True}
+
+
+@app.command(context_settings=OWN_GRAMMAR)
+def train(words: Words = None) -> int:
+    """Train a network: needs model= and data=, or resume=."""
+    return _run(["train", *(words or [])])
+
+
+@app.command(context_settings=OWN_GRAMMAR)
+def val(words: Words = None) -> int:
+    """Validate a network: needs model= and data=."""
+    return _run(["val", *(words or [])])
+
+
+@app.command(context_settings=OWN_GRAMMAR)
+def predict(words: Words = None) -> int:
+    """Find objects in images and videos: needs model= and source=."""
+    return _run(["predict", *(words or [])])
+
+
+@app.command()
+def settings(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SETTING|MODE", autocompletion=lambda incomplete: list(_which(incomplete))),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the text of docs/settings.md.")] = False,
+) -> int:
+    """List settings with type, default, range and meaning: all, those of a mode, or those named."""
+    if markdown:
+        sys.stdout.write(table.markdown())
+        return 0
+    rows = _rows(which or [])
+    _print_table(rows)
+    return 0
+
+
+@app.command()
+def version() -> int:
+    """Print the version."""
+    print(f"sightline {__version__}")
+    return 0
+
+
+@app.command()
+def checks() -> int:
+    """Print what this machine has: Python, torch, devices, libraries."""
+    from sightline.cli.environment import describe  # loads torch
+
+    for name, value in describe().items():
+        print(f"{name:<12} {value}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0 done · 2 the request is wrong, nothing was started · 1 another problem that the message explains ·
+    130 interrupted · 70 a mistake of ours, with traceback. Messages go to standard error.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    configure()
+    command = typer.main.get_command(app)
+    try:
+        result: Any = command.main(args=_arranged(words), prog_name="sightline", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except SightlineError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `sightline settings | head`: nobody reads any more. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if hasattr(error, "format_message"):  # Typer's own usage errors; it has changed where their classes live
+            _complain(f"{error.format_message()} See `sightline --help`.")
+            return 2
+        traceback.print_exc()
+        _complain(
+            f"this is a mistake in sightline {__version__}, not in what you asked. "
+            "Please report it with the lines above and what `sightline checks` prints."
+        )
+        return INTERNAL_ERROR
+
+
+def _run(words: list[str]) -> int:
+    from sightline.cli.run import run
+
+    return run(words)
+
+
+def _arranged(words: list[str]) -> list[str]:
+    """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
+    commands = {"train", "val", "predict", "settings", "version", "checks"}
+    if not words or words[0] in ("help", "-h"):
+        return ["--help"] if words else [ALL_WORDS]
+    if words[0] in ("-V", "-v", "--version"):
+        return ["version", *words[1:]]
+    if words[0].removeprefix("--") in ("settings", "checks"):
+        return [words[0].removeprefix("--"), *words[1:]]
+    if words[0] in commands or words[0] in ("--help", "--install-completion", "--show-completion"):
+        return words
+    for place, word in enumerate(words):
+        if word in ALL and (place == 0 or not words[place - 1].endswith("=")):
+            return [word, *words[:place], *words[place + 1 :]]
+    return [ALL_WORDS, *words]
+
+
+# Words without a mode: `mode=train` among them, or an error that says what is missing.
+ALL_WORDS = "run-words"
+
+
+@app.command(ALL_WORDS, hidden=True, context_settings=OWN_GRAMMAR)
+def run_words(words: Words = None) -> int:
+    """Words in which no mode stands by itself."""
+    return _run(words or [])
+
+
+def _which(incomplete: str) -> Iterator[str]:
+    return (name for name in (*ALL, *DEFAULTS) if name.startswith(incomplete))
+
+
+def _rows(which: Sequence[str]) -> list[table.Row]:
+    """The rows of the named settings and modes; all without names."""
+    if not which:
+        return list(table.ROWS)
+    rows = []
+    for name in which:
+        if name in ALL:
+            rows += [row for row in table.ROWS if name in row.modes]
+        elif name in table.ROW:
+            rows.append(table.ROW[name])
+        elif name in names.LATER:
+            raise UnknownSettingError(
+                f"'{name}' exists in Ultralytics, not in sightline yet: it comes with {names.LATER[name].brings}."
+            )
+        elif name in names.RENAMED:
+            raise UnknownSettingError(f"'{name}' is the old name of {names.RENAMED[name][0]}.")
+        else:
+            raise UnknownSettingError(names.unknown_message(name, DEFAULTS))
+    return list(dict.fromkeys(rows))
+
+
+def _print_table(rows: Sequence[table.Row]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a file or a pipe has no width of its own
+    for group in dict.fromkeys(row.group for row in rows):
+        listing = Table(title=group, title_justify="left", title_style="bold", expand=False)
+        for column in ("setting", "type", "default", "allowed", "read in", "meaning"):
+            listing.add_column(column, no_wrap=column in ("setting", "default"), overflow="fold")
+        for row in (row for row in rows if row.group == group):
+            name = f"{row.name} *" if row.new else row.name
+            cells = (name, row.kind, str(row.default), row.limits, ", ".join(row.modes), row.meaning)
+            listing.add_row(*(escape(cell) for cell in cells))
+        console.print(listing)
+    if any(row.new for row in rows):
+        console.print("* not an argument of Ultralytics", style="dim")
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError):
+        print(f"error: {message}", file=sys.stderr, flush=True)
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,85 @@
+"""`train`, `val` and `predict` from the command line: check the whole request, then load torch and start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.artifacts.run_dir import latest_checkpoint
+from sightline.config.command_line import CommandLine, parse_command_line
+from sightline.config.load import make_settings
+from sightline.config.settings import COMMAND_LINE, Settings
+from sightline.config.support import check_supported
+from sightline.errors import UsageError
+from sightline.log import configure
+
+NEEDS = {"train": ("model", "data"), "val": ("model", "data"), "predict": ("model", "source")}
+EXAMPLES = {
+    "train": "sightline train model=yolo26n.yaml data=shapes epochs=100",
+    "val": "sightline val model=best.pt data=shapes",
+    "predict": "sightline predict model=best.pt source=photo.jpg",
+}
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what the words say and return the exit code.
+
+    Raises:
+        UsageError: the words or settings are wrong, or a model, data set or source is missing; nothing was started.
+    """
+    line = parse_command_line(words)
+    # Quiet: the facade makes the same settings again and says then what is old or without effect.
+    settings = make_settings(line.mode, line.overrides, origin=COMMAND_LINE, quiet=True)
+    configure(verbose=settings.verbose)
+    model = _model(settings)
+    _require(settings, model)
+    check_supported(settings)
+
+    overrides = dict(line.overrides)
+    if line.mode == "predict" and not settings.is_user_set("save"):
+        overrides["save"] = True  # from Python the results come back as objects; here the pictures are the result
+    if line.mode == "predict":
+        overrides["source"] = settings.source
+    return _start(line, model, overrides)
+
+
+def _start(line: CommandLine, model: str, overrides: dict[str, Any]) -> int:
+    from sightline.facade import YOLO  # loads torch, which takes seconds
+
+    yolo = YOLO(model, task=line.task)
+    if line.mode == "predict":
+        # As a stream: a folder of a million images must not gather in memory.
+        for _ in yolo._run(line.mode, overrides, origin=COMMAND_LINE, stream=True):
+            pass
+    else:
+        yolo._run(line.mode, overrides, origin=COMMAND_LINE)
+    return 0
+
+
+def _model(settings: Settings) -> str | None:
+    """The model asked for; a run that is to go on is its own model."""
+    if settings.mode != "train" or not settings.resume:
+        return settings.model
+    if isinstance(settings.resume, str):
+        return settings.resume
+    if settings.model is not None:
+        return settings.model
+    newest = latest_checkpoint()
+    if newest is None:
+        raise UsageError(
+            f"resume=True finds no last.pt below {Path.cwd()}. "
+            "Name the run to go on with: sightline train resume=runs/detect/train/weights/last.pt"
+        )
+    return str(newest)
+
+
+def _require(settings: Settings, model: str | None) -> None:
+    if settings.mode == "train" and settings.resume:
+        return
+    given = {"model": model, "data": settings.data, "source": settings.source}
+    missing = [name for name in NEEDS[settings.mode] if given[name] is None]
+    if missing:
+        wanted = " and ".join(f"{name}=" for name in missing)
+        resume = ", or resume= to go on with a run" if settings.mode == "train" else ""
+        raise UsageError(f"{settings.mode} needs {wanted}{resume}. Example: {EXAMPLES[settings.mode]}")
