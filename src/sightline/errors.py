@@ -70,3 +70,15 @@ class MissingExtraError(SightlineError, ImportError):
 
 class TrainingError(SightlineError, RuntimeError):
     """A run cannot start or go on."""
+
+
+class ShapeError(SightlineError, AssertionError):
+    """An array has not the columns or dimensions that an object needs."""
+
+
+class MissingSourceError(UsageError, MissingFileError):
+    """There is nothing to predict on under this name."""
+
+
+class UnreadableSourceError(UsageError, DataError):
+    """No picture of the source could be read."""

@@ -1,0 +1,1 @@
+"""The nouns that travel: samples on the way in, results on the way out."""
