@@ -1,0 +1,1 @@
+"""One call for a network, whatever runs it."""

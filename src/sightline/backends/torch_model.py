@@ -1,0 +1,135 @@
+"""A network as validation and prediction call it: images in, decoded output out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TorchModel:
+    """One call for a network; other backends (ONNX, OpenVINO) will offer the same attributes.
+
+    The network given is used as it is. `private_copy` makes one that may be folded and moved; `evaluating` borrows
+    one that belongs to somebody else.
+
+    Attributes:
+        network: the module.
+        names: class index → name.
+        nc: number of classes.
+        stride: pixels per cell of the coarsest level; the sides of the input must be multiples of it.
+        channels: of the input image.
+        end2end: whether the output is that of the NMS-free branch.
+        device, dtype: where and in what precision the images go in.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool | None = None,
+    ) -> None:
+        first = next(network.parameters())
+        self.network: Any = network
+        self.device = first.device if device is None else torch.device(device)
+        self.dtype = first.dtype if dtype is None else dtype
+        self.memory_format = torch.contiguous_format if channels_last is False else torch.channels_last
+        self.names: dict[int, str] = dict(self.network.names)
+        self.nc = int(self.network.nc)
+        self.stride = int(max(self.network.stride))
+        self.task: str = getattr(network, "task", "detect")
+        self.channels = int(getattr(network, "yaml", {}).get("channels", 3))
+
+    @property
+    def end2end(self) -> bool:
+        """Read from the head, because a borrowed network may be switched in between."""
+        return bool(getattr(self.network.model[-1], "end2end", False))
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 → the same shape in [0, 1], on the device. Floats are taken to be in [0, 1] already."""
+        moved = images.to(self.device, non_blocking=True).contiguous(memory_format=self.memory_format)
+        return moved.to(self.dtype) / 255 if images.dtype == torch.uint8 else moved.to(self.dtype)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Any]:
+        """Run the network on images that `preprocess` returned.
+
+        Returns:
+            The decoded output: (B, K, 6 + extra) rows with `end2end`, else (B, 4 + nc + extra, A) for suppression;
+            and the head's raw dictionary, which a loss takes.
+        """
+        output = self.network(images)
+        return output if isinstance(output, tuple) else (output, None)
+
+
+def private_copy(
+    network: nn.Module,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    nms: bool | None = None,
+    max_det: int = 300,
+    agnostic_nms: bool = False,
+    channels_last: bool | None = None,
+) -> TorchModel:
+    """A copy of a network in eval mode, folded and on the device. The original is not touched.
+
+    Args:
+        network: as built or trained; its weights may be of any precision.
+        device: where the copy goes.
+        dtype: of its weights and input.
+        nms: None and False choose the NMS-free branch of networks that have one, True the other one.
+        max_det: rows of the NMS-free branch, at most.
+        agnostic_nms: the NMS-free branch gives each place one class only.
+        channels_last: False keeps the ordinary memory layout.
+    """
+    # The loss object can hold graphs of the last training step, which cannot be copied, and is not needed here.
+    criterion = getattr(network, "criterion", None)
+    twin: Any = copy.deepcopy(network, {id(criterion): None} if criterion is not None else {})
+    twin.eval()
+    _set_branch(twin, nms=nms, max_det=max_det, agnostic_nms=agnostic_nms)
+    twin.float()  # folding in half precision would lose digits
+    twin.fuse()
+    twin.requires_grad_(False)
+    layout = torch.contiguous_format if channels_last is False else torch.channels_last
+    twin.to(device=torch.device(device), dtype=dtype, memory_format=layout)
+    return TorchModel(twin, channels_last=channels_last)
+
+
+@contextlib.contextmanager
+def evaluating(
+    network: nn.Module,
+    *,
+    nms: bool | None = None,
+    max_det: int = 300,
+    agnostic_nms: bool = False,
+    channels_last: bool | None = None,
+) -> Iterator[TorchModel]:
+    """Borrow a network that is being trained: eval mode and the branch that will be deployed; all is put back after.
+
+    Arguments as for `private_copy`. Nothing is copied or folded.
+    """
+    head: Any = network.model[-1]  # type: ignore[index]
+    settings = {name: getattr(head, name) for name in ("end2end", "max_det", "agnostic_nms") if hasattr(head, name)}
+    modes = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        _set_branch(network, nms=nms, max_det=max_det, agnostic_nms=agnostic_nms)
+        yield TorchModel(network, channels_last=channels_last)
+    finally:
+        for name, value in settings.items():
+            setattr(head, name, value)
+        for module, training in modes.items():
+            module.training = training
+
+
+def _set_branch(network: Any, *, nms: bool | None, max_det: int, agnostic_nms: bool) -> None:
+    if getattr(network, "end2end", False):
+        network.use_end2end(nms is not True)
+    head = network.model[-1]
+    head.max_det, head.agnostic_nms = max_det, agnostic_nms
