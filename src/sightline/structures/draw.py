@@ -75,11 +75,11 @@ def draw_boxes(
     """
     height, width = picture.shape[:2]
     boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
-    # A coordinate far outside would overflow OpenCV's integers; these limits still hide the lines of such a box.
-    low, high = -4 * line_width - 1, np.array([width, height, width, height]) + 4 * line_width
+    # A coordinate far outside would overflow an integer; these limits still hide the lines of such a box.
+    low, high = -2 * line_width, np.array([width, height, width, height]) + 2 * line_width
     corners = np.nan_to_num(boxes).clip(low, high).round().astype(int).tolist()
     for (x1, y1, x2, y2), colour in zip(corners, colours, strict=True):
-        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, line_width)
+        _draw_frame(picture, (x1, y1, x2, y2), colour, line_width)
     # Labels after all lines, so that no neighbour's box runs through them.
     for (x1, y1, _, _), label, colour in zip(corners, labels, colours, strict=True):
         if not label:
@@ -88,6 +88,19 @@ def draw_boxes(
         above = y1 + line_width // 2 - letters_of(label, text_size, font).shape[0] - 2 * _PADDING
         origin = (x1 - line_width // 2, above if above >= 0 else y1 - line_width // 2)
         draw_text(picture, label, origin, text_size=text_size, background=colour, text_colour=text_colour, font=font)
+
+
+def _draw_frame(picture: Picture, corners: tuple[int, int, int, int], colour: Colour, line_width: int) -> None:
+    """A rectangle with lines of exactly `line_width` pixels (those of OpenCV are wider), centred on the corners."""
+    x1, y1, x2, y2 = corners
+    outer = line_width // 2
+    inner = line_width - outer
+    left, top, right, bottom = (max(value - outer, 0) for value in (x1, y1, x2, y2))
+    x_end, y_end = max(x2 + inner, 0), max(y2 + inner, 0)
+    picture[top : max(y1 + inner, 0), left:x_end] = colour
+    picture[bottom:y_end, left:x_end] = colour
+    picture[top:y_end, left : max(x1 + inner, 0)] = colour
+    picture[top:y_end, right:x_end] = colour
 
 
 def draw_text(
