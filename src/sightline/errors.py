@@ -76,6 +76,10 @@ class ShapeError(SightlineError, AssertionError):
     """An array has not the columns or dimensions that an object needs."""
 
 
+class MissingSettingsFileError(UsageError, MissingFileError):
+    """`cfg` names no file."""
+
+
 class MissingSourceError(UsageError, MissingFileError):
     """There is nothing to predict on under this name."""
 

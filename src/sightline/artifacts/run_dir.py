@@ -59,7 +59,7 @@ def _make(wanted: Path, which: str, *, numbered: bool) -> Path:
             _make_parents(target.parent, made)
             target = _make_last(target, made, numbered=numbered)
             _probe(target)
-        except OSError:
+        except (OSError, ValueError):
             for folder in reversed(made):  # leave nothing behind; a folder that others write to meanwhile stays
                 with contextlib.suppress(OSError):
                     folder.rmdir()

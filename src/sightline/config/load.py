@@ -15,7 +15,7 @@ from sightline.config import names, table
 from sightline.config.command_line import CommandLine, parse_command_line
 from sightline.config.groups import MODE_DEFAULTS
 from sightline.config.settings import CODE, DEFAULT, DEFAULTS, PRESET, Settings
-from sightline.errors import MissingFileError, SettingsError, SettingTypeError
+from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError
 from sightline.log import LOGGER
 
 __all__ = ["CommandLine", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
@@ -44,7 +44,7 @@ def make_settings(
 
     Raises:
         UnknownSettingError, SettingTypeError, SettingValueError: the message begins with the file it concerns.
-        MissingFileError: there is no such YAML file.
+        MissingSettingsFileError: there is no such YAML file.
     """
     wanted = dict(overrides or {})
     file = cfg if cfg is not None else wanted.get("cfg")
@@ -83,7 +83,7 @@ def read_settings_file(path: str | Path, *, quiet: bool = False) -> dict[str, An
     """
     file = Path(path)
     if not file.is_file():
-        raise MissingFileError(f"cfg={path}: there is no such file{_near_file(file)}.")
+        raise MissingSettingsFileError(f"cfg={path}: there is no such file{_near_file(file)}.")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -107,15 +107,17 @@ def read_settings_file(path: str | Path, *, quiet: bool = False) -> dict[str, An
         raise _in_file(error, file.name) from None
 
 
-def to_yaml(settings: Settings) -> str:
-    """The text of args.yaml: every setting, and as a comment where it came from if it is no default."""
+def to_yaml(settings: Settings, **resolved: Any) -> str:
+    """The text of args.yaml: every setting, and as a comment where it came from if it is no default.
+
+    `resolved` are values that only the run knows, such as the folder that `project` and `name` led to.
+    """
     lines = []
-    for name, value in settings.to_dict().items():
-        text = yaml.safe_dump({name: value}, allow_unicode=True, sort_keys=False, width=10_000, default_flow_style=None)
+    for name, value in {**settings.to_dict(), **resolved}.items():
+        first, *rest = yaml.safe_dump({name: value}, allow_unicode=True, sort_keys=False, width=10_000).splitlines()
         origin = settings.origin(name)
-        single = text.count("\n") == 1
-        lines.append(f"{text.rstrip()}  # {origin}\n" if origin != DEFAULT and single else text)
-    return "".join(lines)
+        lines += [f"{first}  # {origin}" if origin != DEFAULT else first, *rest]
+    return "\n".join(lines) + "\n"
 
 
 def _check_alone(mode: str, layer: Mapping[str, Any], origin: str) -> None:
