@@ -32,8 +32,7 @@ def run(words: Sequence[str]) -> int:
     # Quiet: the facade makes the same settings again and says then what is old or without effect.
     settings = make_settings(line.mode, line.overrides, origin=COMMAND_LINE, quiet=True)
     configure(verbose=settings.verbose)
-    model = _model(settings)
-    _require(settings, model)
+    model = _checked_model(settings)
     check_supported(settings)
 
     overrides = dict(line.overrides)
@@ -57,10 +56,20 @@ def _start(line: CommandLine, model: str, overrides: dict[str, Any]) -> int:
     return 0
 
 
-def _model(settings: Settings) -> str | None:
-    """The model asked for; a run that is to go on is its own model."""
-    if settings.mode != "train" or not settings.resume:
-        return settings.model
+def _checked_model(settings: Settings) -> str:
+    """The model asked for, once nothing that the mode needs is missing. A run that is to go on is its own model."""
+    if settings.mode == "train" and settings.resume:
+        return _model_to_resume(settings)
+    given = {"model": settings.model, "data": settings.data, "source": settings.source}
+    missing = [name for name in NEEDS[settings.mode] if given[name] is None]
+    if missing or settings.model is None:
+        wanted = " and ".join(f"{name}=" for name in missing)
+        resume = ", or resume= to go on with a run" if settings.mode == "train" else ""
+        raise UsageError(f"{settings.mode} needs {wanted}{resume}. Example: {EXAMPLES[settings.mode]}")
+    return settings.model
+
+
+def _model_to_resume(settings: Settings) -> str:
     if isinstance(settings.resume, str):
         return settings.resume
     if settings.model is not None:
@@ -72,14 +81,3 @@ def _model(settings: Settings) -> str | None:
             "Name the run to go on with: sightline train resume=runs/detect/train/weights/last.pt"
         )
     return str(newest)
-
-
-def _require(settings: Settings, model: str | None) -> None:
-    if settings.mode == "train" and settings.resume:
-        return
-    given = {"model": model, "data": settings.data, "source": settings.source}
-    missing = [name for name in NEEDS[settings.mode] if given[name] is None]
-    if missing:
-        wanted = " and ".join(f"{name}=" for name in missing)
-        resume = ", or resume= to go on with a run" if settings.mode == "train" else ""
-        raise UsageError(f"{settings.mode} needs {wanted}{resume}. Example: {EXAMPLES[settings.mode]}")
