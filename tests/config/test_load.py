@@ -144,3 +144,16 @@ def test_settings_that_a_mode_does_not_read_are_said_once(caplog):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(SettingValueError, match="mode='trian'"):
         make_settings("trian")
+
+
+def test_pictures_and_transforms_are_not_copied():
+    class Stubborn:
+        def __deepcopy__(self, memo):
+            raise TypeError("refuses to be copied")
+
+    picture, transform, names = Stubborn(), Stubborn(), ["a"]
+    base = make_settings("train", {"augmentations": [transform]})
+    settings = make_settings("predict", {"source": picture, "data": {"names": names}}, base=base)
+    assert settings.source is picture
+    assert settings.augmentations[0] is transform
+    assert settings.data["names"] is not names

@@ -169,7 +169,7 @@ class Settings(
         """
         if skip_unknown:
             values = {name: value for name, value in values.items() if name in DEFAULTS or name in names.RENAMED}
-        settings = cls(**copy.deepcopy(dict(values)))
+        settings = cls(**_independent(values))
         settings._origins = {}
         for name, value in settings.items():
             origin = (origins or {}).get(name, DEFAULT if _same(value, DEFAULTS[name]) else CHECKPOINT)
@@ -180,8 +180,7 @@ class Settings(
     def copy(self, **updates: Any) -> Settings:  # pydantic's own is deprecated
         """An independent copy with the same origins; `updates` are checked together and count as set in code."""
         current = names.current_names(updates, DEFAULTS)
-        own = {name: value if name in _SHARED else copy.deepcopy(value) for name, value in self.items()}
-        twin = type(self)(**{**own, **current})
+        twin = type(self)(**{**_independent(dict(self.items())), **current})
         twin._origins = {**self._origins, **dict.fromkeys(current, CODE)}
         return twin
 
@@ -191,6 +190,10 @@ DEFAULTS: dict[str, Any] = {row.name: row.default for row in table.ROWS}
 
 # Images in memory and transforms are large or refuse to be copied; they are not ours to change anyway.
 _SHARED = PYTHON_ONLY | {"source"}
+
+
+def _independent(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value if name in _SHARED else copy.deepcopy(value) for name, value in values.items()}
 
 
 def _joined(message: str) -> PydanticCustomError:
