@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ from sightline.errors import OutputError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "wb", **open_args: Any) -> Iterator[IO[Any]]:
+def atomic_write(
+    path: str | os.PathLike[str], mode: str = "wb", *, durable: bool = True, **open_args: Any
+) -> Iterator[IO[Any]]:
     """Open a temporary neighbour of `path`; on success flush it to disk and rename it into place.
 
     Args:
         path: the file to make or replace. Its folder is made when missing.
         mode: "wb" or "w".
+        durable: wait until the bytes are on the disk, so that a power cut cannot lose them; False for caches.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full; `path` is then as it was before.
@@ -32,7 +36,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb", **open_args: An
         with os.fdopen(descriptor, mode, **open_args) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         # mkstemp makes private files; results should be as readable as any other file of this user.
         umask = os.umask(0)
         os.umask(umask)
@@ -58,3 +63,67 @@ def free_space(path: str | os.PathLike[str]) -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def cache_folder(name: str = "") -> Path:
+    """Where what can be made or fetched again is kept: `SIGHTLINE_CACHE`, else the platform's cache folder.
+
+    Args:
+        name: a part of it: "weights", "datasets", "labels", "images". The folder is not made here. `SIGHTLINE_DATASETS`
+            moves the data sets alone, because they are large.
+    """
+    if name == "datasets" and os.environ.get("SIGHTLINE_DATASETS"):
+        return Path(os.environ["SIGHTLINE_DATASETS"]).expanduser().absolute()
+    chosen = os.environ.get("SIGHTLINE_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute() / name
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME and no entry in the user database, as in some containers
+        return Path(tempfile.gettempdir()) / f"sightline-{os.getuid() if hasattr(os, 'getuid') else 'cache'}" / name
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "sightline" / name
+
+
+@contextlib.contextmanager
+def lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let one process at a time through; the others wait. `path` is a small file that stays behind.
+
+    Raises:
+        OutputError: the file cannot be made.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = open(target, "a+b")  # noqa: SIM115 - closed below, after the lock
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {target}: {error.strerror or error}. Choose a folder you may write to."
+        ) from error
+    with file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            while True:
+                with contextlib.suppress(OSError):  # LK_LOCK gives up after ten seconds
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+            try:
+                yield
+            finally:
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,1 @@
+"""From files to batches: data set description, label index, images, samples, loader."""
