@@ -1,0 +1,281 @@
+"""The detection loss: classification of every anchor, overlap and distances of the positives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import DataError
+from sightline.losses.assign.candidates import CandidatePairs
+from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
+from sightline.losses.precision import at_least_float32
+from sightline.losses.targets import pad_targets
+from sightline.losses.terms.boxes import BoxLoss
+from sightline.losses.terms.classification import sparse_cross_entropy
+from sightline.ops.anchors import decode_distances, make_anchors
+
+# Key of a dict in the batch in which the branches of one model share what depends on the targets alone. Who wants that
+# (E2ELoss) puts the dict there; without it nothing is remembered.
+SHARED = "_shared_by_losses"
+
+# What a model without settings is trained with.
+DEFAULT_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 100}
+
+Items = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets of a batch in the forms the loss needs. M: most targets of one image."""
+
+    labels: Tensor  # (B, M) int64
+    boxes: Tensor  # (B, M, 4) xyxy, pixels
+    valid: Tensor  # (B, M) bool, False for padding
+    points: Tensor  # (A, 2) anchor points, grid units
+    strides: Tensor  # (A, 1) pixels per unit
+    pairs: CandidatePairs | None  # None for an assigner that lists none
+
+
+class v8DetectionLoss:
+    """Task-aligned assignment, then classification, overlap and distance terms.
+
+    Any of the attributes may be replaced after construction: `bce` (a table of targets is then made for it), `assigner`
+    (anything called like `TaskAlignedAssigner.forward`), `bbox_loss` (called like `BoxLoss.forward`), `proj`,
+    `class_weights`; so may the methods `preprocess` and `bbox_decode`.
+
+    Args:
+        model: gives the device (its first parameter), `args` (gains box, cls, dfl), the geometry of its head
+            (`model[-1]`: stride, nc, reg_max) and, if set, `class_weights`.
+        tal_topk: anchors picked per target.
+        tal_topk2: anchors left per target in the end; None for `tal_topk`.
+
+    Sources: Feng et al., TOOD, arXiv:2108.07755; Li et al., Generalized Focal Loss, arXiv:2006.04388.
+    """
+
+    def __init__(self, model: Any, tal_topk: int = 10, tal_topk2: int | None = None) -> None:
+        head = model.model[-1]
+        self.device: torch.device = next(model.parameters()).device
+        self.hyp = _gains(model.args)
+        self.stride: Tensor = head.stride
+        self.nc: int = head.nc
+        self.reg_max: int = head.reg_max
+        self.no = self.nc + 4 * self.reg_max
+        self.use_dfl = self.reg_max > 1
+        self.loss_names = ("box_loss", "cls_loss", "dfl_loss" if self.use_dfl else "l1_loss")
+        weights = getattr(model, "class_weights", None)
+        self.class_weights: Tensor | None = None if weights is None else weights.to(self.device).view(1, 1, -1)
+        self.bce: Callable[[Tensor, Tensor], Tensor] = nn.BCEWithLogitsLoss(reduction="none")
+        self.level_strides = [float(stride) for stride in self.stride]  # read once: the tensor may lie on a GPU
+        self.assigner: Any = TaskAlignedAssigner(
+            topk=tal_topk, num_classes=self.nc, alpha=0.5, beta=6.0, stride=self.level_strides, topk2=tal_topk2
+        )
+        self.bbox_loss: Any = BoxLoss(self.reg_max).to(self.device)
+        self.proj = torch.arange(self.reg_max, dtype=torch.float, device=self.device)
+
+    def __call__(self, preds: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
+        """Loss of what the model returned, in training or evaluation form. See `loss`."""
+        return self.loss(self.parse_output(preds), batch)
+
+    def parse_output(self, preds: Any) -> Any:
+        """The raw head output: in evaluation the model returns it beside the decoded one."""
+        return preds[1] if isinstance(preds, tuple) else preds
+
+    def loss(self, preds: Mapping[str, Any], batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
+        """Weighted terms of a batch.
+
+        Args:
+            preds: raw head output: `boxes` (B, 4 × reg_max, A), `scores` (B, C, A) logits, `feats` one map per level.
+            batch: `batch_idx` (N,), `cls` (N,) or (N, 1), `bboxes` (N, 4) xywh divided by the image size; rows in any
+                order. On the host or on the device; on the host saves a wait for a GPU.
+
+        Returns:
+            (3,) box, class and distance term, times their gains and B, to be added up; and the detached terms by name,
+            not times B.
+        """
+        _, terms, items = self.get_assigned_targets_and_loss(preds, batch)
+        return terms * preds["boxes"].shape[0], items
+
+    def get_assigned_targets_and_loss(
+        self, preds: Mapping[str, Any], batch: Mapping[str, Any], **assign: Any
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor, Items]:
+        """The three terms, and what the losses of other tasks need to go on from the same assignment.
+
+        Args:
+            preds: as `loss`.
+            batch: as `loss`.
+            assign: goes to the assigner, for overlaps that need more than boxes.
+
+        Returns:
+            ((B, A) bool positives; (B, A) int64 rows of their targets; (B, A, 4) target boxes xyxy in pixels; (A, 2)
+            anchor points; (A, 1) strides), (3,) terms times gains, and the detached terms by name.
+        """
+        with torch.autocast(preds["boxes"].device.type, enabled=False):
+            raw, logits = at_least_float32(preds["boxes"]), preds["scores"]
+            shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in preds["feats"]]
+            image_hw = (shapes[0][0] * self.level_strides[0], shapes[0][1] * self.level_strides[0])
+            targets = self._targets(batch, shapes, image_hw, raw)
+            assignment, dense_scores = self._assign(raw, logits, targets, **assign)
+            labels = targets.labels[assignment.image, assignment.slot]
+
+            if dense_scores is None:
+                total_score = assignment.score.sum()
+            else:
+                total_score = dense_scores.sum()
+            divisor = total_score.clamp(min=1)
+            class_term = self._classification(logits, assignment, labels, dense_scores) / divisor
+            box_term, distance_term = self._boxes(raw, assignment, targets, image_hw)
+            gains = (self.hyp.box, self.hyp.cls, self.hyp.dfl)
+            terms = torch.stack(
+                [
+                    box_term / divisor * gains[0],
+                    class_term.to(box_term.dtype) * gains[1],
+                    distance_term / divisor * gains[2],
+                ]
+            )
+            rows = assignment.target_gt_idx()
+            assigned = (
+                assignment.fg_mask(),
+                rows,
+                _boxes_of(rows, targets.boxes),
+                targets.points,
+                targets.strides,
+            )
+        return assigned, terms, dict(zip(self.loss_names, terms.detach().unbind(), strict=True))
+
+    def preprocess(self, targets: Tensor, batch_size: int, scale_tensor: Tensor) -> Tensor:
+        """(N, 6) rows of image index, class and xywh → (B, M, 5) class and xyxy in pixels, on the host."""
+        return pad_targets(targets, batch_size, scale_tensor)
+
+    def bbox_decode(self, anchor_points: Tensor, pred_dist: Tensor) -> Tensor:
+        """What the head said → boxes.
+
+        Args:
+            anchor_points: (A, 2) grid units.
+            pred_dist: (B, A, 4 × reg_max); bins of a side lie together.
+
+        Returns:
+            (B, A, 4) xyxy, grid units.
+        """
+        if self.use_dfl:
+            bins = pred_dist.view(*pred_dist.shape[:-1], 4, self.reg_max)
+            pred_dist = bins.softmax(-1).matmul(self.proj.to(pred_dist.dtype))
+        return decode_distances(pred_dist, anchor_points)
+
+    def _targets(
+        self, batch: Mapping[str, Any], shapes: list[tuple[int, int]], image_hw: tuple[float, float], raw: Tensor
+    ) -> Targets:
+        """Pad the targets and list candidates; shared between branches that use the same functions for it."""
+        shared = batch.get(SHARED)
+        key = (self._sharing_key(), tuple(shapes), raw.dtype, raw.device)
+        if shared is not None and key in shared:
+            return cast(Targets, shared[key])
+        # `.cpu()` waits for a GPU if the targets lie there, the only time in this loss. Targets on the host spare it.
+        rows = torch.cat(
+            [batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"].view(-1, 4)], dim=1
+        ).cpu()
+        height, width = image_hw
+        scale = torch.tensor([width, height, width, height], dtype=raw.dtype)
+        padded = self.preprocess(rows.to(raw.dtype), raw.shape[0], scale).cpu()  # (B, M, 5)
+        labels, boxes = padded[..., 0].long(), padded[..., 1:5]
+        # Rows of padding are zero. A true box of four zeros has no area and overlaps nothing, so it may count as one.
+        valid = (boxes != 0).any(-1) & boxes.isfinite().all(-1)
+        self._check_classes(labels[valid])
+        points, strides = make_anchors(shapes, self.level_strides, dtype=raw.dtype, device=raw.device)
+        pairs = None
+        if _lists_pairs(self.assigner):
+            pairs = self.assigner.candidates(boxes, valid, points * strides, shapes)
+        labels, boxes, valid = (part.to(raw.device, non_blocking=True) for part in (labels, boxes, valid))
+        targets = Targets(labels, boxes, valid, points, strides, pairs)
+        if shared is not None:
+            shared[key] = targets
+        return targets
+
+    def _sharing_key(self) -> tuple[Any, ...]:
+        """What must be equal for two losses to share targets and candidates."""
+        assigner = self.assigner
+        listing = (type(assigner).candidates, tuple(assigner.stride)) if _lists_pairs(assigner) else None
+        return getattr(self.preprocess, "__func__", self.preprocess), tuple(self.level_strides), self.nc, listing
+
+    def _check_classes(self, labels: Tensor) -> None:
+        if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= self.nc):
+            raise DataError(
+                f"the batch has targets of class {int(labels.min())} to {int(labels.max())}, but the model knows "
+                f"{self.nc} classes (0 to {self.nc - 1}). Build the model with the class count of the data."
+            )
+
+    @torch.no_grad()
+    def _assign(self, raw: Tensor, logits: Tensor, targets: Targets, **extra: Any) -> tuple[Assignment, Tensor | None]:
+        """Positives; and a (B, A, C) table of target scores if the assigner made one."""
+        boxes = self.bbox_decode(targets.points, raw.detach().permute(0, 2, 1)) * targets.strides  # (B, A, 4) pixels
+        pairs = targets.pairs
+        if pairs is not None:
+            classes, anchors = logits.shape[1:]
+            class_ = targets.labels.reshape(-1)[pairs.target]
+            at_pairs = logits.detach().reshape(-1)[(pairs.image * classes + class_) * anchors + pairs.anchor]
+            scores = at_least_float32(at_pairs).sigmoid()
+            return self.assigner.assign(pairs, scores, boxes, targets.boxes, **extra), None
+        scores = at_least_float32(logits.detach()).permute(0, 2, 1).sigmoid()
+        points = targets.points * targets.strides
+        labels, valid = targets.labels[..., None], targets.valid[..., None].to(boxes.dtype)
+        _, _, dense_scores, positive, rows = self.assigner(scores, boxes, points, labels, targets.boxes, valid, **extra)
+        image, anchor = positive.bool().nonzero(as_tuple=True)
+        weight = dense_scores.sum(-1)[image, anchor]
+        slot = rows[image, anchor].long()
+        return Assignment(image, anchor, slot, weight, None, *positive.shape), dense_scores
+
+    def _classification(
+        self, logits: Tensor, assignment: Assignment, labels: Tensor, dense_scores: Tensor | None
+    ) -> Tensor:
+        """() cross-entropy of all anchors and classes, added up."""
+        if dense_scores is None and _is_plain_cross_entropy(self.bce):
+            weights = None if self.class_weights is None else self.class_weights.view(-1)
+            return sparse_cross_entropy(logits, assignment.image, labels, assignment.anchor, assignment.score, weights)
+        if dense_scores is None:
+            dense_scores = assignment.target_scores(labels, self.nc)
+        logits = at_least_float32(logits).permute(0, 2, 1)  # (B, A, C)
+        costs = self.bce(logits, dense_scores.to(logits.dtype))
+        if self.class_weights is not None:
+            costs = costs * self.class_weights
+        return costs.sum()
+
+    def _boxes(
+        self, raw: Tensor, assignment: Assignment, targets: Targets, image_hw: tuple[float, float]
+    ) -> tuple[Tensor, Tensor]:
+        """() overlap term and () distance term of the positives, weighted by their score and added up."""
+        image, anchor = assignment.image, assignment.anchor
+        said = raw.permute(0, 2, 1)[image, anchor]  # (S, 4 × reg_max)
+        points, strides = targets.points[anchor], targets.strides[anchor]
+        target = targets.boxes[image, assignment.slot] / strides  # grid units
+        predicted = self.bbox_decode(points, said[None])[0]
+        overlap, distance = self.bbox_loss(said, predicted, target, points, strides, image_hw)
+        return (overlap * assignment.score).sum(), (distance * assignment.score).sum()
+
+
+def _boxes_of(rows: Tensor, boxes: Tensor) -> Tensor:
+    """(B, A) rows, (B, M, 4) → (B, A, 4); zeros if there is no target."""
+    if not boxes.shape[1]:
+        return boxes.new_zeros(*rows.shape, 4)
+    return boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+
+
+def _lists_pairs(assigner: Any) -> bool:
+    """Whether the assigner can be used without dense tables: ours, unless a subclass changed what calling it does."""
+    return isinstance(assigner, TaskAlignedAssigner) and type(assigner).forward is TaskAlignedAssigner.forward
+
+
+def _is_plain_cross_entropy(bce: Any) -> bool:
+    return (
+        type(bce) is nn.BCEWithLogitsLoss and bce.reduction == "none" and bce.weight is None and bce.pos_weight is None
+    )
+
+
+def _gains(args: Any) -> Any:
+    """`model.args` as an object with attributes; a model without settings gets the defaults."""
+    if args is None or isinstance(args, Mapping):
+        return SimpleNamespace(**{**DEFAULT_GAINS, **(args or {})})
+    return args

@@ -1,0 +1,92 @@
+"""Classification: cross-entropy over every anchor and class, without a table of targets; and class weights.
+
+Almost all targets are 0, so instead of filling a (B, A, C) table to read it once, every logit is scored as background
+and the few positives are corrected: for a target t, cross-entropy(x, t) = softplus(x) − t·x.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.losses.precision import at_least_float32
+
+
+def sparse_cross_entropy(
+    logits: Tensor, image: Tensor, class_: Tensor, anchor: Tensor, score: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Sum of binary cross-entropies of all logits; the target is `score` at the given places and 0 elsewhere.
+
+    Args:
+        logits: (B, C, A) before the sigmoid, in any float type; computed in float32 at least.
+        image: (S,) int64, with `class_` and `anchor` the places whose target is not 0. A place that occurs twice has
+            the sum as its target.
+        class_: (S,) int64.
+        anchor: (S,) int64.
+        score: (S,) the targets there.
+        weights: (C,) one factor a class, for its positive and negative part; None for ones.
+
+    Returns:
+        () in float32, or float64 if the logits are. Only the logits get a gradient.
+    """
+    loss: Tensor = _SparseCrossEntropy.apply(logits, image, class_, anchor, score, weights)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def class_weights(counts: Tensor, power: float) -> Tensor:
+    """Weights that lift rare classes.
+
+    Args:
+        counts: (C,) training labels of each class.
+        power: 0 gives equal weights, 1 the inverse of the counts.
+
+    Returns:
+        (C,) float32 with mean 1. A class without labels gets the mean of those with. Ones if there are no labels.
+    """
+    counts = counts.float()
+    present = counts > 0
+    if power == 0 or not bool(present.any()):
+        return torch.ones_like(counts)
+    weights = torch.where(present, (1 / counts.clamp(min=1)).pow(power), 0)
+    weights = torch.where(present, weights, weights[present].mean())
+    return weights / weights.mean()
+
+
+class _SparseCrossEntropy(torch.autograd.Function):
+    """By hand, because autograd would make four tensors of the size of the logits where one is enough."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, image: Tensor, class_: Tensor, anchor: Tensor, score: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(logits, image, class_, anchor, score, weights)
+        positive = at_least_float32(logits[image, class_, anchor]) * score
+        if weights is not None:
+            positive = positive * weights[class_]
+        if logits.is_cuda:
+            background = _background(logits, weights)
+        else:  # one image at a time stays in the cache: twice as fast as the whole batch
+            parts = [_background(part, weights) for part in logits]
+            background = torch.stack(parts).sum() if parts else logits.new_zeros(())
+        return background - positive.sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits, image, class_, anchor, score, weights = ctx.saved_tensors
+        gradient = at_least_float32(logits).sigmoid()  # (B, C, A)
+        gradient.index_put_((image, class_, anchor), -score.to(gradient.dtype), accumulate=True)
+        if weights is not None:
+            gradient *= weights[:, None]
+        gradient *= grad
+        return gradient.to(logits.dtype), None, None, None, None, None
+
+
+def _background(logits: Tensor, weights: Tensor | None) -> Tensor:
+    """() sum over (..., C, A) of what every logit costs if nothing is there."""
+    costs = F.softplus(at_least_float32(logits))
+    if weights is None:
+        return costs.sum()
+    return (costs * weights[:, None]).sum()
