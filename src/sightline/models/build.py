@@ -1,0 +1,109 @@
+"""From a name, a description or a checkpoint to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sightline.errors import CheckpointError, ModelError
+from sightline.models.network import DetectionModel, load_spec
+from sightline.models.spec import ModelSpec
+from sightline.models.weights import CLASS_BRANCHES, class_width, head_prefix, is_old_style
+from sightline.nn.heads.detect import Detect
+
+# The last layer of a description → the network class around it, so that a checkpoint says itself what to build.
+NETWORKS: dict[str, type[DetectionModel]] = {"Detect": DetectionModel}
+
+
+def build_model(
+    cfg: str | Path | Mapping[str, Any] | ModelSpec,
+    *,
+    nc: int | None = None,
+    ch: int | None = None,
+    names: Mapping[int, str] | Sequence[str] | None = None,
+    scale: str | None = None,
+    verbose: bool = False,
+) -> DetectionModel:
+    """A freshly initialised network.
+
+    Args:
+        cfg: a built-in name ("yolo26n.yaml", "yolo26s-p2", "yolo26"), a YAML file in our layout or the reference's, or
+            what such a file holds.
+        nc: number of classes; None for as many as there are names, else the description's own.
+        ch: channels of the image; None for the description's own (3).
+        names: class names.
+        scale: letter of the size; None for the one in the name.
+        verbose: log the summary line.
+
+    Raises:
+        ModelError: unknown name, or a bad row; the message names the nearest names, or file and row.
+    """
+    spec = load_spec(cfg, scale=scale)
+    network = NETWORKS.get(spec.head[-1].block)
+    if network is None:
+        raise ModelError(
+            f"{spec.head[-1].where}: the last row must be a head ({', '.join(NETWORKS)}), but is {spec.head[-1].block}."
+        )
+    return network(spec, ch=ch, nc=nc, names=names, verbose=verbose)
+
+
+def build_from_state(
+    yaml: Mapping[str, Any],
+    *,
+    nc: int | None = None,
+    names: Mapping[int, str] | Sequence[str] | None = None,
+    state: Mapping[str, Tensor],
+) -> DetectionModel:
+    """The network that a checkpoint holds, in eval mode.
+
+    The tensors decide where the description leaves something open: the class count, the inner width of the class
+    branches (fine-tuning keeps the width of the network it started from), and whether the network was folded.
+
+    Args:
+        yaml: `model.yaml` of the network that was saved.
+        nc: number of classes; None for that of the tensors.
+        names: class names; None for "0", "1", ….
+        state: its state dict.
+
+    Raises:
+        ModelError: the description is wrong.
+        CheckpointError: the tensors do not fit it.
+    """
+    prefix = head_prefix(state)
+    last = None if prefix is None else state.get(f"{prefix}cv3.0.2.bias", state.get(f"{prefix}one2one_cv3.0.2.bias"))
+    if last is not None:
+        nc = len(last)
+    network = build_model(yaml, nc=nc, names=names)
+    if prefix is not None and isinstance(network.head, Detect):
+        _fit_head(network.head, state, prefix)
+    if "model.0.conv.weight" in state and "model.0.bn.weight" not in state:
+        network.use_end2end(f"{prefix}one2one_cv3.0.2.bias" in state)
+        network.fuse(verbose=False)
+    own = network.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if missing or unexpected or wrong:
+        first = (
+            f"{wrong[0]} is {tuple(state[wrong[0]].shape)} and should be {tuple(own[wrong[0]].shape)}"
+            if wrong
+            else f"{(missing or unexpected)[0]} is {'missing' if missing else 'not part of it'}"
+        )
+        raise CheckpointError(
+            f"The weights do not fit {network.spec.file} (size {network.spec.scale.letter!r}): {len(missing)} tensors "
+            f"are missing, {len(unexpected)} unexpected, {len(wrong)} of another shape; {first}."
+        )
+    network.load_state_dict(dict(state))
+    return network.eval()
+
+
+def _fit_head(head: Detect, state: Mapping[str, Tensor], prefix: str) -> None:
+    for branch in CLASS_BRANCHES:
+        width = class_width(state, prefix + branch)
+        if width is not None and hasattr(head, branch):
+            old_style = is_old_style(state, prefix + branch)
+            if (width, old_style) != (getattr(head, branch)[0][-1].in_channels, head.old_style):
+                setattr(head, branch, head.make_class_branches(width, old_style=old_style))

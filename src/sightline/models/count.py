@@ -1,0 +1,83 @@
+"""How large a network is: layers, parameters, arithmetic."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.stack import run_on_meta
+from sightline.nn.attention import Attention
+
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Attention, nn.BatchNorm2d, nn.SiLU)
+
+
+def summary(network: nn.Module, *, imgsz: int = 640) -> tuple[int, int, int, float]:
+    """(layers, parameters, parameters with gradient, GFLOPs at `imgsz`)."""
+    parameters = list(network.parameters())
+    return (
+        layers(network),
+        sum(each.numel() for each in parameters),
+        sum(each.numel() for each in parameters if each.requires_grad),
+        gflops(network, imgsz=imgsz),
+    )
+
+
+def layers(network: nn.Module) -> int:
+    """Modules without children, as published counts have it.
+
+    There all SiLU of a network are one object, and each copied branch (`one2one_…`) brought a copy of it along; here
+    every block has its own, so they are counted by that rule.
+    """
+    others, activations = 0, set()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.SiLU):
+            copied = re.search(r"one2one_\w+", name)
+            activations.add(copied.group() if copied else "")
+        elif not list(module.children()):
+            others += 1
+    return others + len(activations)
+
+
+def gflops(network: nn.Module, *, imgsz: int = 640) -> float:
+    """Arithmetic for one square image, in 10⁹ operations.
+
+    Counted are two for each multiply-add of a convolution, a linear layer or attention (queries with keys, weights with
+    values), and four an element for BatchNorm and SiLU each. Only shapes are worked out, on the meta device, so this is
+    quick for any size.
+    """
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal total
+        total += _operations(module, inputs[0], output)
+
+    hooks = [module.register_forward_hook(count) for module in network.modules() if isinstance(module, COUNTED)]
+    try:
+        run_on_meta(network, torch.empty(1, network.yaml["channels"], imgsz, imgsz, device="meta"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total / 1e9
+
+
+def table(network: nn.Module) -> str:
+    """One line a layer: index, inputs, parameters, block."""
+    rows = [f"{'#':>3}  {'from':<16} {'parameters':>12}  block"]
+    rows += [f"{layer.i:>3}  {layer.f!s:<16} {layer.np:>12,}  {layer.type}" for layer in network.model]
+    return "\n".join(rows)
+
+
+def _operations(module: nn.Module, x: Tensor, y: Tensor) -> int:
+    if isinstance(module, nn.Conv2d):
+        return 2 * y.numel() * module.weight[0].numel()
+    if isinstance(module, nn.ConvTranspose2d):
+        return 2 * x.numel() * module.weight[0].numel()
+    if isinstance(module, nn.Linear):
+        return 2 * y.numel() * module.in_features
+    if isinstance(module, Attention):
+        cells = x.shape[2] * x.shape[3]
+        return 2 * x.shape[0] * module.heads * cells * cells * (module.key_dim + module.head_dim)
+    return 4 * y.numel()

@@ -1,0 +1,204 @@
+"""The one table of layers that a description may name, and how the arguments of a row are read.
+
+A new layer is its class in `nn/` and one row here; a user's own class is `LAYERS["MyBlock"] = sized(MyBlock, …)`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from sightline.nn.attention import C2PSA
+from sightline.nn.conv import Conv, DWConv
+from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
+from sightline.nn.heads.detect import Detect
+from sightline.nn.pooling import SPPF
+from sightline.nn.routing import Concat
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size of a family: multipliers for repeats and channels, and the channels' upper limit before scaling."""
+
+    letter: str = ""
+    depth: float = 1.0
+    width: float = 1.0
+    max_channels: float = math.inf
+
+    def channels(self, nominal: int) -> int:
+        """A multiple of 8, rounded up."""
+        return math.ceil(min(nominal, self.max_channels) * self.width / 8) * 8
+
+    def repeats(self, nominal: int) -> int:
+        """At least 1; a single layer stays single. Halves go to the even side: 3 · 0.5 gives 2."""
+        return max(round(nominal * self.depth), 1) if nominal > 1 else nominal
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the rows of one description have in common."""
+
+    scale: Scale
+    nc: int
+    reg_max: int
+    end2end: bool
+    old_style: bool  # of the head's class branches
+
+
+Arguments = dict[str, Any]
+Built = tuple[nn.Module, int]  # the layer and its output channels (0 for a head)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How one kind of layer is made from a row.
+
+    `arguments` are the names of the row's values in the order of the reference's layout; `named` are further ones,
+    which have no place in that order. In our layout all of them are keys. Names are those of the constructor, except
+    that `channels` is the nominal output width, which the scale changes.
+    """
+
+    build: Callable[[Sequence[int], Arguments, int, Context], Built]
+    arguments: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    joins: bool = False  # takes a list of maps
+    head: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.arguments + self.named
+
+
+def sized(
+    make: type[nn.Module],
+    *arguments: str,
+    named: tuple[str, ...] = (),
+    adapt: Callable[[Arguments, Context], Arguments] | None = None,
+) -> Layer:
+    """A layer `make(in_channels, out_channels, …)`. One that takes `repeats` holds its own; others are put in a row."""
+    holds_repeats = "repeats" in inspect.signature(make).parameters
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        (width,) = inputs
+        given = dict(given) if adapt is None else adapt(dict(given), context)
+        out = context.scale.channels(given.pop("channels"))
+        if holds_repeats:
+            return make(width, out, repeats=repeats, **given), out
+        first = make(width, out, **given)
+        return (
+            first if repeats == 1 else nn.Sequential(first, *(make(out, out, **given) for _ in range(1, repeats)))
+        ), out
+
+    return Layer(build, ("channels", *arguments), named)
+
+
+def width_keeping(make: type[nn.Module], *arguments: str, **defaults: Any) -> Layer:
+    """A layer without channel arguments whose output is as wide as its input."""
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        (width,) = inputs
+        return make(**{**defaults, **given}), width
+
+    return Layer(build, arguments)
+
+
+def joining(make: type[nn.Module], *arguments: str) -> Layer:
+    """A layer that puts the channels of several maps together."""
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        return make(**given), sum(inputs)
+
+    return Layer(build, arguments, joins=True)
+
+
+def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
+    """A head that learns the classes, the bins and the branches from the whole description."""
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        shared = {"nc": context.nc, "reg_max": context.reg_max, "end2end": context.end2end}
+        return make(list(inputs), **{**shared, **given}, old_style=context.old_style), 0
+
+    return Layer(build, arguments, joins=True, head=True)
+
+
+def from_torch(name: str) -> Layer | None:
+    """`nn.MaxPool2d` and the like: any class of torch.nn, its arguments as in torch, in order or by name."""
+    make = getattr(nn, name.removeprefix("nn."), None) if name.startswith("nn.") else None
+    if not (inspect.isclass(make) and issubclass(make, nn.Module)):
+        return None
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        (width,) = inputs
+        made = make(**given)
+        return made, int(getattr(made, "out_channels", width))
+
+    names = tuple(each for each in inspect.signature(make).parameters if each not in ("args", "kwargs"))
+    return Layer(build, names)
+
+
+def _wide_c3k2(given: Arguments, context: Context) -> Arguments:
+    """The larger sizes use C3k whatever the row says."""
+    return {**given, "c3k": True} if context.scale.letter in ("m", "l", "x") else given
+
+
+def _sppf(given: Arguments, context: Context) -> Arguments:
+    """A row that states the pool count means no activation after cv1 (YOLO26); one with the kernel alone, SiLU."""
+    return {"activation": "pools" not in given, **given}
+
+
+LAYERS: dict[str, Layer] = {
+    "Conv": sized(Conv, "kernel", "stride", "padding", "groups", "dilation", "activation"),
+    "DWConv": sized(DWConv, "kernel", "stride", "dilation", "activation"),
+    "Bottleneck": sized(Bottleneck, "shortcut", named=("kernels", "expansion")),
+    "C2f": sized(C2f, "shortcut", named=("expansion",)),
+    "C3": sized(C3, "shortcut", named=("expansion",)),
+    "C3k": sized(C3k, "shortcut", named=("expansion",)),
+    "C3k2": sized(C3k2, "c3k", "expansion", "attention", named=("shortcut",), adapt=_wide_c3k2),
+    "SPPF": sized(SPPF, "kernel", "pools", "shortcut", named=("activation",), adapt=_sppf),
+    "C2PSA": sized(C2PSA, named=("expansion",)),
+    "Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
+    "Concat": joining(Concat, "axis"),
+    "Detect": detection_head(Detect, "nc"),
+}
+
+# Heads of networks that contain any of these use depthwise class branches; the others the older, full ones.
+NEW_STYLE = {"C3k2", "A2C2f", "C2fCIB"}
+
+ALIASES = {"nn.Upsample": "Upsample", "nn.Concat": "Concat"}
+
+# Names that people's files hold and that come later. Remove a row with its issue.
+LATER: dict[str, str] = {
+    **dict.fromkeys(["A2C2f"], "YOLO12"),
+    **dict.fromkeys(["SCDown", "PSA", "C2fCIB", "v10Detect"], "YOLOv10"),
+    **dict.fromkeys(["LightConv", "RepConv", "HGStem", "HGBlock", "ResNetLayer", "AIFI", "RepC3"], "RT-DETR"),
+    **dict.fromkeys(["RTDETRDecoder"], "RT-DETR"),
+    **dict.fromkeys(["Pose", "Pose26"], "pose estimation"),
+    **dict.fromkeys(["Segment", "Segment26"], "segmentation"),
+    **dict.fromkeys(["OBB", "OBB26"], "oriented boxes"),
+    **dict.fromkeys(["Classify"], "classification"),
+}
+
+
+def find_layer(name: str) -> Layer | None:
+    """The row of the table for a name, also under the names of the reference's layout; None if there is none."""
+    name = ALIASES.get(name, name)
+    return LAYERS.get(name) or from_torch(name)
+
+
+def positional(name: str, values: Sequence[Any]) -> Arguments:
+    """Values of a row in the reference's order → by name. A mapping at the end holds arguments by name.
+
+    Raises:
+        ValueError: there are more values than names.
+    """
+    names = find_layer(name).arguments
+    values, extra = (values[:-1], values[-1]) if values and isinstance(values[-1], Mapping) else (values, {})
+    if len(values) > len(names):
+        known = ", ".join(names) or "none"
+        raise ValueError(f"{len(values)} arguments, but {name} takes at most {len(names)} in this order: {known}")
+    return {**dict(zip(names, values, strict=False)), **extra}

@@ -1,0 +1,214 @@
+"""Moving weights from one network to another that is not quite the same: other classes, size, or first layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from sightline.nn.heads.detect import Detect
+
+Names = Mapping[int, str] | Sequence[str]
+FIRST_CONV = "model.0.conv.weight"
+CLASS_BRANCHES = ("cv3", "one2one_cv3")
+SHOWN = 6  # names in a summary line
+
+
+@dataclass
+class TransferReport:
+    """What a transfer did. `len(missing) + transferred == total`."""
+
+    total: int = 0
+    copied: list[str] = field(default_factory=list)  # tensors of the target that are now the source's
+    missing: list[str] = field(default_factory=list)  # tensors of the target that kept their fresh values
+    unused: list[str] = field(default_factory=list)  # tensors of the source with no place in the target
+    remapped_rows: dict[str, int] = field(default_factory=dict)  # class name → its row in the source
+    class_width: int | None = None  # inner width that the class branches took over
+    first_conv: str = ""  # how the first convolution was filled, if only in part
+
+    @property
+    def transferred(self) -> int:
+        return len(self.copied)
+
+    def summary(self) -> str:
+        """One line for the log."""
+        parts = [f"transferred {self.transferred}/{self.total} tensors"]
+        if self.class_width is not None:
+            parts.append(f"class branches took the source's width {self.class_width}")
+        if self.remapped_rows:
+            parts.append(f"class rows taken by name: {_some(list(self.remapped_rows))}")
+        if self.first_conv:
+            parts.append(self.first_conv)
+        if self.missing:
+            parts.append(f"not transferred: {_some(self.missing)}")
+        return "; ".join(parts)
+
+
+def transfer(
+    target: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    source_names: Names | None = None,
+    cls_remap: bool = True,
+) -> TransferReport:
+    """Copy into `target`, in place, what fits; the rest keeps its fresh values.
+
+    Args:
+        target: a network with `model` (the layers) and `names`.
+        state: tensors by name, of any floating type.
+        source_names: class names of the source.
+        cls_remap: give each class the source's row of the same name, wherever it stands there.
+
+    Returns:
+        What was copied. Nothing fitting is no error here: `transferred` is 0 then.
+    """
+    report = TransferReport()
+    head = target.model[-1]
+    if isinstance(head, Detect):
+        _adopt_class_width(target, head, state, report)
+    own = target.state_dict()  # shares memory with the target
+    done = (
+        _copy_class_rows(target, own, state, source_names, report) if cls_remap and isinstance(head, Detect) else set()
+    )
+    with torch.no_grad():
+        for key in own:
+            if key not in done and key in state and own[key].shape == state[key].shape:
+                own[key].copy_(state[key])
+                done.add(key)
+        if FIRST_CONV not in done and FIRST_CONV in own and FIRST_CONV in state:
+            report.first_conv = _fill_first_conv(own[FIRST_CONV], state[FIRST_CONV])
+    report.total = len(own)
+    report.copied = [key for key in own if key in done]
+    report.missing = [key for key in own if key not in done]
+    report.unused = [key for key in state if key not in done]
+    if not report.missing and source_names is not None and is_placeholder(target.names):
+        target.names = _as_dict(source_names)
+    return report
+
+
+def class_width(state: Mapping[str, Tensor], prefix: str) -> int | None:
+    """Inner width of the class branches, e.g. `prefix` = "model.23.cv3"; None if there are none."""
+    weight = state.get(f"{prefix}.0.2.weight")
+    return None if weight is None else weight.shape[1]
+
+
+def is_old_style(state: Mapping[str, Tensor], prefix: str) -> bool:
+    """Whether the class branches are of full convolutions (YOLOv8)."""
+    return f"{prefix}.0.0.conv.weight" in state
+
+
+def head_prefix(state: Mapping[str, Tensor]) -> str | None:
+    """`model.<i>.` of the last layer that has tensors; None for keys of another form."""
+    indices = {
+        int(parts[1]) for parts in (key.split(".", 2) for key in state) if parts[0] == "model" and parts[1].isdigit()
+    }
+    return f"model.{max(indices)}." if indices else None
+
+
+def is_placeholder(names: Names) -> bool:
+    """Whether every class is called by its number: nobody has named them."""
+    return all(name == str(index) for index, name in _as_dict(names).items())
+
+
+def _adopt_class_width(target: nn.Module, head: Detect, state: Mapping[str, Tensor], report: TransferReport) -> None:
+    """Give the target the source's class branches where only their inner width differs.
+
+    That width follows from the class count when a network is built. Without this, weights trained on 80 classes would
+    not fit a network of 3, and the branch would start from nothing.
+    """
+    source = head_prefix(state)
+    own_prefix = f"model.{len(target.model) - 1}."
+    own = target.state_dict()
+    if source is None or _box_widths(state, source) != _box_widths(own, own_prefix) or not _box_widths(state, source):
+        return
+    replaced = False
+    for branch in CLASS_BRANCHES:
+        width = class_width(state, source + branch)
+        if width is None or width in (None, class_width(own, own_prefix + branch)) or not hasattr(head, branch):
+            continue
+        fresh = head.make_class_branches(width, old_style=is_old_style(state, source + branch))
+        setattr(head, branch, fresh)
+        inside = {
+            key.removeprefix(f"{source}{branch}."): value
+            for key, value in state.items()
+            if key.startswith(f"{source}{branch}.")
+        }
+        own_branch = fresh.state_dict()
+        with torch.no_grad():
+            for key, value in own_branch.items():
+                if key in inside and inside[key].shape == value.shape:
+                    value.copy_(inside[key])
+        replaced, report.class_width = True, width
+    if replaced:
+        head.init_biases()
+
+
+def _box_widths(state: Mapping[str, Tensor], prefix: str) -> list[int]:
+    """Input width of each level's box branch; empty for a folded head or one of another kind."""
+    widths = []
+    while f"{prefix}cv2.{len(widths)}.0.bn.weight" in state:
+        widths.append(state[f"{prefix}cv2.{len(widths)}.0.conv.weight"].shape[1])
+    return widths
+
+
+def _copy_class_rows(
+    target: nn.Module,
+    own: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    source_names: Names | None,
+    report: TransferReport,
+) -> set[str]:
+    """Rows of the last class convolutions by class name; returns the keys that are settled by this."""
+    if source_names is None or is_placeholder(source_names) or is_placeholder(target.names):
+        return set()
+    wanted, offered = _normalised(target.names), _normalised(source_names)
+    rows = {row: offered.index(name) for row, name in enumerate(wanted) if name in offered}
+    if wanted == offered or not rows:
+        return set()
+    done = set()
+    prefix = f"model.{len(target.model) - 1}."
+    endings = tuple(f".2.{kind}" for kind in ("weight", "bias"))
+    branches = tuple(f"{prefix}{branch}." for branch in CLASS_BRANCHES)
+    for key, value in own.items():
+        if not (key.startswith(branches) and key.endswith(endings) and key.count(".") == prefix.count(".") + 3):
+            continue
+        source = state.get(key)
+        fits = source is not None and len(source) == len(offered) and len(value) == len(wanted)
+        if fits and source.shape[1:] == value.shape[1:]:
+            with torch.no_grad():
+                value[list(rows)] = source[list(rows.values())].to(value)
+            done.add(key)
+    if done:
+        names = list(_as_dict(target.names).values())
+        report.remapped_rows = {names[row]: source for row, source in rows.items()}
+    return done
+
+
+def _fill_first_conv(own: Tensor, source: Tensor) -> str:
+    """Copy what overlaps of a first convolution (C_out, C_in, k, k); returns what was done, "" for nothing."""
+    if own.ndim != 4 or source.ndim != 4 or own.shape[2:] != source.shape[2:]:
+        return ""
+    filters = min(len(own), len(source))
+    if own.shape[1] == 1:  # grey images: what three equal channels would give
+        own[:filters] = source[:filters].sum(1, keepdim=True).to(own)
+        return f"first convolution: {source.shape[1]} input channels summed into one"
+    channels = min(own.shape[1], source.shape[1])
+    own[:filters, :channels] = source[:filters, :channels].to(own)
+    return f"first convolution: {filters} filters on {channels} of {own.shape[1]} input channels"
+
+
+def _as_dict(names: Names) -> dict[int, str]:
+    return {
+        int(index): str(name) for index, name in (names.items() if isinstance(names, Mapping) else enumerate(names))
+    }
+
+
+def _normalised(names: Names) -> list[str]:
+    return [name.strip().lower() for _, name in sorted(_as_dict(names).items())]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown}, … ({len(names)} in all)"
