@@ -1,4 +1,4 @@
-"""The weights behind the recorded outputs: a formula per key, so that no file of weights is needed (models.md 9.1, 9.2)."""
+"""The weights behind the recorded outputs: a formula per key, so no file of weights (models.md 9.1 and 9.2)."""
 
 from __future__ import annotations
 
