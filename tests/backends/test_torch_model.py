@@ -29,7 +29,7 @@ class TwoBranches(nn.Module):
     def use_end2end(self, on: bool) -> None:
         self.model[-1].end2end = on
 
-    def fuse(self) -> TwoBranches:
+    def fuse(self, verbose: bool = True) -> TwoBranches:
         self.fused = True
         return self
 

@@ -94,7 +94,7 @@ def private_copy(
     twin.eval()
     _set_branch(twin, nms=nms, max_det=max_det, agnostic_nms=agnostic_nms)
     twin.float()  # folding in half precision would lose digits
-    twin.fuse()
+    twin.fuse(verbose=False)
     twin.requires_grad_(False)
     layout = torch.contiguous_format if channels_last is False else torch.channels_last
     twin.to(device=torch.device(device), dtype=dtype, memory_format=layout)
@@ -129,7 +129,8 @@ def evaluating(
 
 
 def _set_branch(network: Any, *, nms: bool | None, max_det: int, agnostic_nms: bool) -> None:
-    if getattr(network, "end2end", False):
+    # nms=False on a network without such a branch is the user's mistake, and `use_end2end` says so.
+    if nms is False or getattr(network, "end2end", False):
         network.use_end2end(nms is not True)
     head = network.model[-1]
     head.max_det, head.agnostic_nms = max_det, agnostic_nms
