@@ -80,8 +80,8 @@ def draw_boxes(
     corners = np.nan_to_num(boxes).clip(low, high).round().astype(int).tolist()
     for (x1, y1, x2, y2), colour in zip(corners, colours, strict=True):
         _draw_frame(picture, (x1, y1, x2, y2), colour, line_width)
-    # Labels after all lines, so that no neighbour's box runs through them.
-    for (x1, y1, _, _), label, colour in zip(corners, labels, colours, strict=True):
+    # Labels after all lines, so that no neighbour's box runs through them; the first rows, the surest ones, on top.
+    for (x1, y1, _, _), label, colour in reversed(list(zip(corners, labels, colours, strict=True))):
         if not label:
             continue
         # On the upper edge of the box; where the picture ends, inside the box.

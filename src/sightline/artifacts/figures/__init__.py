@@ -1,0 +1,1 @@
+"""The pictures of a run, one kind a file; `sightline.artifacts.plots` names them all."""
