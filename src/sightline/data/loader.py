@@ -1,0 +1,304 @@
+"""Batches, prepared ahead of the network in worker processes or threads."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from sightline.data.collate import Failure
+from sightline.data.dataset import DetectionDataset, Rect
+from sightline.data.formats.yolo import list_images
+from sightline.data.image_cache import GIB, available_memory
+from sightline.data.images import ImageReader
+from sightline.data.index import LabelIndex, build_index
+from sightline.data.sampler import EpochBatches, SampleKey
+from sightline.data.transforms.pipeline import build_pipeline
+from sightline.log import LOGGER
+
+if TYPE_CHECKING:
+    from sightline.config.settings import Settings
+    from sightline.data.spec import DatasetSpec
+
+PREFETCH = 2  # batches that each worker keeps ready
+RECENT_BYTES = 2 * GIB
+
+
+class Loader:
+    """An iterable over the batches of an epoch; what each batch holds does not depend on the workers.
+
+    Attributes:
+        workers: worker processes; 0 prepares batches in this process.
+        threads: threads of this process that prepare batches ahead; 0 prepares each when it is asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        sampler: EpochBatches,
+        *,
+        workers: int = 0,
+        threads: int = 0,
+        pin_memory: bool = False,
+        start_method: str | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.sampler = sampler
+        self.batch_size = sampler.batch_size
+        self.workers, self.threads = workers, 0 if workers else threads
+        self.pin_memory = pin_memory
+        self._processes = self._start_processes(start_method) if workers else None
+        self._pool: ThreadPoolExecutor | None = None
+        self._opencv_threads: int | None = None  # what to put back, while batches are prepared in this process
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
+        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; workers stay."""
+        self.sampler.set_epoch(epoch, mixing)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Batches of the epoch, see `collate`.
+
+        Raises:
+            ImageError: a file cannot be decoded any more; the message names it.
+        """
+        batches: Iterator[Any]
+        if self._processes is not None:
+            batches = iter(self._processes)
+        elif self.threads:
+            self._settle()
+            batches = self._ahead()
+        else:
+            self._settle()
+            batches = map(self._prepare, self.sampler)
+        for batch in batches:
+            if isinstance(batch, Failure):
+                raise batch.error
+            yield batch
+
+    def close(self) -> None:
+        """End the workers, and put back OpenCV's threads. Iterating again starts new ones."""
+        if self._processes is not None:
+            iterator = getattr(self._processes, "_iterator", None)
+            if iterator is not None:
+                iterator._shutdown_workers()  # DataLoader itself waits for the garbage collector
+            self._processes._iterator = None
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        if self._opencv_threads is not None:
+            cv2.setNumThreads(self._opencv_threads)
+            self._opencv_threads = None
+
+    def _settle(self) -> None:
+        """Once, before the first batch that this process prepares itself."""
+        if self._opencv_threads is None:
+            self._opencv_threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)  # more would take cores from the network for a few milliseconds' work
+            keep_freed_memory()
+
+    def _prepare(self, keys: list[SampleKey]) -> dict[str, Any] | Failure:
+        batch = self.dataset.collate_fn(self.dataset.__getitems__(keys))
+        if self.pin_memory and not isinstance(batch, Failure):
+            batch = {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}
+        return batch
+
+    def _ahead(self) -> Iterator[dict[str, Any] | Failure]:
+        """In order, with up to PREFETCH batches a thread ready or under way."""
+        self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="sightline-loader")
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for keys in self.sampler:
+                waiting.append(self._pool.submit(self._prepare, keys))
+                if len(waiting) > PREFETCH * self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # the loop was left early
+            for future in waiting:
+                future.cancel()
+
+    def _start_processes(self, start_method: str | None) -> DataLoader[Any]:
+        return DataLoader(
+            self.dataset,
+            batch_sampler=self.sampler,
+            num_workers=self.workers,
+            collate_fn=self.dataset.collate_fn,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_quiet_worker,
+            persistent_workers=True,
+            prefetch_factor=PREFETCH,
+            multiprocessing_context=start_method,
+        )
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread a worker: there are as many workers as the machine has room for."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Make glibc's allocator keep image-sized blocks instead of giving each back to the system.
+
+    Else every picture costs hundreds of page faults, a third of the time of an augmented sample. The allocator raises
+    its threshold for that to the largest block ever freed (up to 32 MB), so freeing one is enough. Elsewhere a no-op.
+    """
+    block = np.empty(31 << 20, np.uint8)
+    del block
+
+
+def build_dataset(
+    settings: Settings,
+    spec: DatasetSpec,
+    images: str | Path | Sequence[str | Path] | None = None,
+    *,
+    mode: str,
+    batch_size: int,
+    stride: int = 32,
+    task: str = "detect",
+    rect: bool | None = None,
+) -> DetectionDataset:
+    """The data set that the settings ask for. The edge where settings are read; nothing below knows them.
+
+    Args:
+        images: name of a split, or folders and lists of images; None is `train` or, in mode "val", `settings.split`.
+        mode: "train" augments; "val" does not.
+        batch_size: per rank, for rectangular batches.
+        stride: of the network, pixels.
+        rect: rectangular batches; None takes them in mode "val" unless the user said rect=False there, and in
+            mode "train" if the user asked for them.
+
+    Raises:
+        DataError: no usable image, no labels to train on. MissingFileError: no such split or folder.
+    """
+    train = mode == "train"
+    split = "train" if train else settings.split
+    if images is None or images in spec.splits:
+        name = str(images or split)
+        paths = spec.images(name, fraction=_fraction(settings.fraction, name))
+    else:
+        name = split
+        paths = list_images(images, root=spec.root)
+    index = build_index(paths, spec, task=task, single_cls=settings.single_cls, require_labels=train, name=name)
+    if settings.classes is not None:
+        index = index.with_classes(settings.classes)
+    imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
+    if rect is None:
+        rect = settings.rect if train else settings.rect or settings.mode != "val" or not settings.is_user_set("rect")
+    if train:
+        _say_what_copy_paste_does(settings, index)
+    pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx)
+    return DetectionDataset(
+        index,
+        _reader(settings, index, imgsz, spec.channels, several_a_sample=train and not rect),
+        imgsz=imgsz,
+        pipeline=pipeline,
+        seed=settings.seed,
+        rect=Rect(pad=0.0 if train else 0.5, stride=stride, batch=min(batch_size, len(index))) if rect else None,
+        channels=spec.channels,
+    )
+
+
+def _fraction(fraction: float | list[float], split: str) -> float:
+    """A list gives train, val and test; a single number is about training only."""
+    if not isinstance(fraction, list):
+        return fraction if split == "train" else 1.0
+    place = ("train", "val", "test").index(split) if split in ("train", "val", "test") else len(fraction)
+    return fraction[place] if place < len(fraction) else 1.0
+
+
+def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *, several_a_sample: bool) -> ImageReader:
+    budget = None if settings.cache_budget_gb is None else int(settings.cache_budget_gb * GIB)
+    cache = settings.cache
+    if not cache and several_a_sample and settings.mosaic:
+        # A mosaic decodes four or nine images; decoding each again every time would be most of the work. So what has
+        # been decoded stays in memory even without cache=ram, within a bound that hurts nobody.
+        cache, budget = "ram", min(budget or RECENT_BYTES, RECENT_BYTES, available_memory() // 8)
+    return ImageReader(index.paths, imgsz, shapes=index.shapes, cache=cache, budget_bytes=budget, channels=channels)
+
+
+def _say_what_copy_paste_does(settings: Settings, index: LabelIndex) -> None:
+    if settings.copy_paste and not settings.rect and not index.has_polygons:
+        LOGGER.info(
+            f"copy_paste={settings.copy_paste:g}: the labels have no outlines, so the pixels of whole boxes are pasted."
+        )
+
+
+def build_loader(
+    dataset: DetectionDataset,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    workers: int,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+    drop_last: bool = False,
+    accelerator: bool | None = None,
+    start_method: str | None = None,
+) -> Loader:
+    """Batches of a data set.
+
+    Args:
+        batch_size: images per batch of this rank; more than there are images means all of them.
+        shuffle: for training; False keeps the order and, on several ranks, repeats no image.
+        workers: upper limit; 0 prepares batches in this process when they are asked for. With an accelerator these are
+            processes, no more than cores or batches; on a CPU, whose cores the network needs itself, it is one thread.
+        pin_memory: copy batches to memory from which an accelerator reads faster.
+        accelerator: whether the network runs elsewhere than on the CPU; None means: if memory is to be pinned.
+        start_method: of the processes: fork, spawn, forkserver; None is the system's.
+    """
+    groups = None
+    if dataset.rect_batches is not None:
+        order, number, shapes = dataset.rect_batches
+        groups = [order[number == b].tolist() for b in range(len(shapes))]
+    sampler = EpochBatches(
+        len(dataset),
+        max(1, min(batch_size, len(dataset))),
+        shuffle=shuffle,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        groups=groups,
+        drop_last=drop_last,
+    )
+    accelerator = pin_memory if accelerator is None else accelerator
+    processes, threads = choose_workers(workers, batches=len(sampler), accelerator=accelerator)
+    return Loader(
+        dataset, sampler, workers=processes, threads=threads, pin_memory=pin_memory, start_method=start_method
+    )
+
+
+def choose_workers(
+    workers: int, *, batches: int, accelerator: bool, cores: int | None = None, devices: int | None = None
+) -> tuple[int, int]:
+    """(processes, threads) that prepare batches.
+
+    Measured (docs/decisions/0061): on a CPU one thread beside the network is faster than none and than processes, which
+    take cores from it; it also needs no start-up and no copies.
+    """
+    if workers == 0 or batches <= 1:
+        return 0, 0
+    if not accelerator:
+        return 0, 1
+    cores = cores or _cores()
+    devices = max(torch.cuda.device_count(), 1) if devices is None else max(devices, 1)
+    return max(1, min(workers, cores // devices, batches)), 0
+
+
+def _cores() -> int:
+    """Cores that this process may use, which in containers are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,102 @@
+"""Which images make up the batches of an epoch: a function of (seed, epoch), for any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class SampleKey(NamedTuple):
+    """What a data set is asked for. The chance in a sample is `np.random.default_rng([seed, epoch, index])`.
+
+    mixing: whether mosaic, MixUp, CutMix and copy-paste are on.
+    """
+
+    epoch: int
+    index: int
+    mixing: bool = True
+
+
+def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
+    """(count,) a permutation."""
+    # The last word keeps this stream apart from that of sample 0: trailing zeros do not count in a seed sequence.
+    return np.random.default_rng([seed, epoch, 0, 1]).permutation(count)
+
+
+class EpochBatches(Sampler[list[SampleKey]]):
+    """Batches of sample keys.
+
+    Training (`shuffle`): every rank gets the same number of batches; where images do not suffice, the first ones of
+    the epoch come a second time. Batch b of all ranks together holds the same images for any number of ranks of
+    batch_size images in all. Without `shuffle`, each rank gets a stretch of whole batches and no image comes twice.
+
+    Args:
+        count: images of the data set.
+        batch_size: per rank.
+        groups: fixed batches, each a list of indices (rectangular batches); then only their order is shuffled.
+        drop_last: leave out a last batch that is not full, unless it is the only one.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        groups: Sequence[Sequence[int]] | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.groups = None if groups is None else [list(map(int, group)) for group in groups]
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.mixing = True
+
+    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
+        self.epoch, self.mixing = epoch, mixing
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        for indices in self.batches(self.epoch):
+            yield [SampleKey(self.epoch, index, self.mixing) for index in indices]
+
+    def __len__(self) -> int:
+        if self.groups is not None:
+            return len(self._share(len(self.groups)))
+        if not self.shuffle:
+            return len(self._share(-(-self.count // self.batch_size)))
+        mine = -(-self.count // self.world_size)
+        full = mine // self.batch_size
+        return max(full, 1) if self.drop_last and mine else -(-mine // self.batch_size)
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Image numbers of this rank's batches in an epoch."""
+        if self.groups is not None:
+            order = epoch_order(len(self.groups), seed=self.seed, epoch=epoch) if self.shuffle else None
+            return [self.groups[g if order is None else order[g]] for g in self._share(len(self.groups))]
+        if not self.shuffle:
+            size = self.batch_size
+            stretches = self._share(-(-self.count // size))
+            return [list(range(b * size, min((b + 1) * size, self.count))) for b in stretches]
+        order = _padded(epoch_order(self.count, seed=self.seed, epoch=epoch), self.world_size)
+        mine = order[self.rank :: self.world_size].tolist()
+        return [mine[b * self.batch_size : (b + 1) * self.batch_size] for b in range(len(self))]
+
+    def _share(self, batches: int) -> Sequence[int]:
+        """Which of the numbered batches this rank takes."""
+        if self.shuffle:  # equal numbers for all ranks, or they would wait for each other for ever
+            return _padded(np.arange(batches), self.world_size)[self.rank :: self.world_size].tolist()
+        each, more = divmod(batches, self.world_size)
+        start = self.rank * each + min(self.rank, more)
+        return range(start, start + each + (self.rank < more))
+
+
+def _padded(order: np.ndarray, multiple: int) -> np.ndarray:
+    """With its beginning repeated up to a multiple."""
+    return np.resize(order, -(-len(order) // multiple) * multiple) if len(order) else order

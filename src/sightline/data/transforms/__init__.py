@@ -1,0 +1,1 @@
+"""Augmentation: first decide at random, then apply something that is not random."""
