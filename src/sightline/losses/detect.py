@@ -215,8 +215,9 @@ class v8DetectionLoss:
         pairs = targets.pairs
         if pairs is not None:
             classes, anchors = logits.shape[1:]
-            class_ = targets.labels.reshape(-1)[pairs.target]
-            at_pairs = logits.detach().reshape(-1)[(pairs.image * classes + class_) * anchors + pairs.anchor]
+            class_ = targets.labels.reshape(-1).index_select(0, pairs.target)
+            place = (pairs.image * classes + class_) * anchors + pairs.anchor
+            at_pairs = logits.detach().reshape(-1).index_select(0, place)
             scores = at_least_float32(at_pairs).sigmoid()
             return self.assigner.assign(pairs, scores, boxes, targets.boxes, **extra), None
         scores = at_least_float32(logits.detach()).permute(0, 2, 1).sigmoid()

@@ -179,8 +179,8 @@ class TaskAlignedAssigner(nn.Module):
             gt_bboxes: (B, M, 4) xyxy, pixels.
             extra: what the caller gave to `assign`; nothing is needed here.
         """
-        targets = gt_bboxes.reshape(-1, 4)[pairs.target]
-        predicted = pd_bboxes.reshape(-1, 4)[pairs.place].to(targets.dtype)
+        targets = gt_bboxes.reshape(-1, 4).index_select(0, pairs.target)
+        predicted = pd_bboxes.reshape(-1, 4).index_select(0, pairs.place).to(targets.dtype)
         return matched_iou(targets, predicted, "ciou").squeeze(-1)
 
     @torch.no_grad()
@@ -209,7 +209,7 @@ class TaskAlignedAssigner(nn.Module):
         positive = _one_target_per_anchor(picked, place, target, overlaps, pairs.images * pairs.anchors, targets)
         kept, used = _positions(positive, limit=pairs.valid_targets * self.topk)
 
-        target, metric, overlaps = target[kept], metric[kept], overlaps[kept]
+        target, metric, overlaps = (values.index_select(0, kept) for values in (target, metric, overlaps))
         if used is not None:
             metric, overlaps = metric * used, overlaps * used
         if self.topk2 != self.topk:
@@ -237,8 +237,8 @@ def _best_of_each(target: Tensor, metric: Tensor, targets: int, count: int) -> T
     descending = 0x7F800000 - metric.float().view(torch.int32).long()  # from infinity's bits down to 0
     order = ((target << 32) + descending).sort(stable=True).indices
     sizes = torch.zeros(targets, dtype=torch.long, device=target.device).index_add_(0, target, torch.ones_like(target))
-    sorted_target = target[order]
-    rank = torch.arange(len(target), device=target.device) - (sizes.cumsum(0) - sizes)[sorted_target]
+    first = (sizes.cumsum(0) - sizes).index_select(0, target.index_select(0, order))
+    rank = torch.arange(len(target), device=target.device) - first
     return torch.zeros_like(target, dtype=torch.bool).scatter_(0, order, rank < count)
 
 
@@ -251,13 +251,15 @@ def _one_target_per_anchor(
     overlaps go to the first target.
     """
     picks = torch.zeros(places, dtype=torch.long, device=place.device).index_add_(0, place, picked.long())
-    contested = picks[place] > 1  # (P,)
+    contested = picks.index_select(0, place) > 1  # (P,)
     rows, _ = _positions(contested, limit=None)
-    place_of, target_of, overlap = place[rows], target[rows], overlaps[rows]
-    highest = overlap.new_zeros(places).scatter_reduce_(0, place_of, overlap, "amax")
-    rivals = torch.where(overlap == highest[place_of], target_of, targets)
-    winner = torch.full_like(picks, targets).scatter_reduce_(0, place_of, rivals, "amin")
-    return torch.where(contested, winner[place] == target, picked)
+    place, rival, overlap = (values.index_select(0, rows) for values in (place, target, overlaps))
+    highest = overlap.new_zeros(places).scatter_reduce_(0, place, overlap, "amax")
+    best = torch.where(overlap == highest.index_select(0, place), rival, targets)
+    winner = torch.full_like(picks, targets).scatter_reduce_(0, place, best, "amin")
+    wins = winner.index_select(0, place) == rival
+    # Where rows are all pairs, those of anchors that nobody contests keep what was picked.
+    return picked.index_put((rows,), torch.where(contested.index_select(0, rows), wins, picked.index_select(0, rows)))
 
 
 def _positions(mask: Tensor, limit: int | None) -> tuple[Tensor, Tensor | None]:

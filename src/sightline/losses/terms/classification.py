@@ -62,8 +62,11 @@ class _SparseCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, image: Tensor, class_: Tensor, anchor: Tensor, score: Tensor, weights: Tensor | None
     ) -> Tensor:
+        said = at_least_float32(logits[image, class_, anchor])  # (S,)
+        score = score.to(said.dtype)
+        weights = None if weights is None else weights.to(said.dtype)
         ctx.save_for_backward(logits, image, class_, anchor, score, weights)
-        positive = at_least_float32(logits[image, class_, anchor]) * score
+        positive = said * score
         if weights is not None:
             positive = positive * weights[class_]
         if logits.is_cuda:
@@ -76,11 +79,10 @@ class _SparseCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, image, class_, anchor, score, weights = ctx.saved_tensors
-        gradient = at_least_float32(logits).sigmoid()  # (B, C, A)
-        gradient.index_put_((image, class_, anchor), -score.to(gradient.dtype), accumulate=True)
-        if weights is not None:
-            gradient *= weights[:, None]
-        gradient *= grad
+        factor = grad if weights is None else grad * weights[:, None]  # () or (C, 1)
+        at_positives = -score * (grad if weights is None else grad * weights[class_])
+        gradient = at_least_float32(logits).sigmoid().mul_(factor)  # (B, C, A)
+        gradient.index_put_((image, class_, anchor), at_positives, accumulate=True)
         return gradient.to(logits.dtype), None, None, None, None, None
 
 
