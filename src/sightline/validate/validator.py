@@ -1,0 +1,286 @@
+"""The validation loop, and the methods that a task or a user fills in or replaces."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.artifacts.run_dir import make_run_dir
+from sightline.backends.device import select_device
+from sightline.backends.load import load_network
+from sightline.backends.timing import StageTimer
+from sightline.backends.torch_model import TorchModel, evaluating, private_copy
+from sightline.config.load import make_settings
+from sightline.config.settings import Settings
+from sightline.errors import DataError, UsageError
+from sightline.log import LOGGER
+from sightline.metrics.detect import STAGES
+
+# The lowest score that counts when nobody says otherwise: recall is measured down to the last unsure box.
+VALIDATION_CONF = 0.001
+
+
+class BaseValidator:
+    """Measures a network on a data set.
+
+    Two ways to call it: `validator(trainer)` during training judges the EMA weights on the trainer's loader, with the
+    branch that will be deployed, and adds the losses; `validator(model=…)` judges a finished model, of which it makes a
+    private, folded copy, on `dataloader` or on `args.data`.
+
+    Args:
+        dataloader: batches to validate on; None builds them from `args.data` and `args.split`.
+        save_dir: where pictures and files go; None makes a run folder when the validator is called.
+        args: settings, as an object or a dict.
+        _callbacks: event → functions, each called with the validator.
+
+    Attributes:
+        training: whether this is a validation during training.
+        network: what runs the images, while it runs.
+        data: the data set as a dict (path, train, val, test, names, nc, …); empty for a loader of unknown origin.
+        split: the part of it that is validated.
+        names: class index → name, of the data set.
+        seen: images so far.
+        batch_i: the number of the batch.
+        loss: mean loss items over the images so far (training only), on the device.
+        metrics: the results, as an object.
+        speed: milliseconds an image for preprocess, inference, loss and postprocess.
+        plots: whether this validation draws.
+        jdict: rows of predictions.json.
+    """
+
+    task = ""
+
+    def __init__(
+        self,
+        dataloader: Any = None,
+        save_dir: str | Path | None = None,
+        args: Settings | Mapping[str, Any] | None = None,
+        _callbacks: dict[str, list[Callable[[Any], Any]] | None] | None = None,
+    ) -> None:
+        self.args: Settings = args if isinstance(args, Settings) else make_settings("val", dict(args or {}))
+        self.dataloader = dataloader
+        self.save_dir: Path | None = None if save_dir is None else Path(save_dir)
+        # The table itself, not a copy: a trainer that adds a callback later means this validator, too.
+        self.callbacks: dict[str, list[Callable[[Any], Any]] | None] = {} if _callbacks is None else _callbacks
+        self.training = False
+        self.device = torch.device("cpu")
+        self.network: TorchModel | None = None
+        self.data: dict[str, Any] = {}
+        self.split = "val"
+        self.names: dict[int, str] = {}
+        self.nc = 0
+        self.conf = VALIDATION_CONF
+        self.max_det = self.args.max_det
+        self.plots = False
+        self.seen = 0
+        self.batch_i = 0
+        self.loss: dict[str, Tensor] = {}
+        self.speed: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.metrics: Any = None
+        self.jdict: list[dict[str, Any]] = []
+        self.timer = StageTimer(self.device, STAGES)
+
+    def __call__(self, trainer: Any = None, model: nn.Module | str | Path | None = None) -> dict[str, float]:
+        """Validate.
+
+        Args:
+            trainer: the running trainer, during training.
+            model: a network or weights file, otherwise.
+
+        Returns:
+            The metrics by name, full precision, and `fitness`; during training also the losses, `val/box_loss` and so
+            on, averaged over the images.
+
+        Raises:
+            DataError: there is nothing to validate on, or the labels do not fit the model.
+            ModelError: the classes of the model and the data do not fit.
+        """
+        if trainer is None and model is None:
+            raise UsageError("A validator needs a trainer or a model: validator(trainer) or validator(model=network).")
+        session = self._during_training(trainer) if trainer is not None else self._standalone(model)
+        with session as network:
+            self.network, self.device = network, network.device
+            stats = self._validate(network, trainer)
+        self.network = None
+        if self.training:
+            mean = {name: value / max(self.seen, 1) for name, value in self.loss.items()}
+            stats = {**stats, **trainer.label_loss_items(mean, prefix="val")}
+        return stats
+
+    # ------------------------------------------------------------------ the loop
+
+    def _validate(self, network: TorchModel, trainer: Any) -> dict[str, float]:
+        autocast = trainer.precision.autocast if self.training else contextlib.nullcontext
+        no_graph = torch.no_grad if self.training else torch.inference_mode
+        self.seen, self.loss, self.jdict = 0, {}, []
+        self.conf = VALIDATION_CONF if self.args.conf is None else self.args.conf
+        self.timer = StageTimer(self.device, STAGES)
+        self.init_metrics(network)
+        self.run_callbacks("on_val_start")
+        for number, batch in enumerate(self.dataloader):
+            self.batch_i = number
+            self.run_callbacks("on_val_batch_start")
+            with no_graph():
+                with self.timer.stage("preprocess"):
+                    batch = self.preprocess(batch)
+                with autocast():
+                    with self.timer.stage("inference"):
+                        output = network(batch["img"])
+                    with self.timer.stage("loss"):
+                        if self.training:
+                            self._add_loss(network, batch, output)
+                # Suppression and metrics work on the host, so here we wait for the device.
+                with self.timer.stage("postprocess", waits=True):
+                    predictions = self.postprocess(output)
+                self.seen += len(batch["img"])
+                self.update_metrics(predictions, batch)
+            if self.plots and self.batch_i < 3:
+                self._try(self.plot_val_samples, batch, self.batch_i)
+                self._try(self.plot_predictions, batch, predictions, self.batch_i)
+            self.run_callbacks("on_val_batch_end")
+        if self.seen == 0:
+            raise DataError(f"There is no image to validate on in split={self.split} of data={self.args.data}.")
+        self.speed = self.timer.milliseconds_per(self.seen)
+        stats = self.get_stats()
+        self.finalize_metrics()
+        self.print_results()
+        self.run_callbacks("on_val_end")
+        return stats
+
+    def _add_loss(self, network: TorchModel, batch: dict[str, Any], output: Any) -> None:
+        """Losses are means over a batch; weighted with its size they add up to a mean over all images."""
+        _, items = network.network.loss(batch, output)
+        for name, value in items.items():
+            self.loss[name] = self.loss.get(name, 0) + value.detach() * len(batch["img"])
+
+    # ------------------------------------------------------------------ the two ways in
+
+    @contextlib.contextmanager
+    def _during_training(self, trainer: Any) -> Iterator[TorchModel]:
+        """The EMA weights on the trainer's loader, in the precision of training."""
+        self.training = True
+        self.dataloader = self.dataloader if self.dataloader is not None else trainer.test_loader
+        self.save_dir = self.save_dir or Path(trainer.save_dir)
+        self.callbacks = self.callbacks or trainer.callbacks
+        # Pictures of an epoch that is not the last would be overwritten by the next.
+        last = trainer.epoch + 1 >= trainer.epochs or trainer.stop or trainer.stopper.possible_stop
+        self.plots = bool(self.args.plots and last)
+        network = trainer.ema.ema if trainer.ema is not None else trainer.model
+        self.data, self.names = trainer.data, dict(trainer.data["names"])
+        self.fit_to_data(self.names, self.names)
+        with evaluating(
+            network,
+            nms=self.args.nms,
+            max_det=self.max_det,
+            agnostic_nms=self._agnostic,
+            channels_last=self.args.channels_last,
+        ) as ready:
+            yield ready
+
+    @contextlib.contextmanager
+    def _standalone(self, model: nn.Module | str | Path) -> Iterator[TorchModel]:
+        """A folded copy of the model on the loader given, or on one of its own."""
+        self.training = False
+        self.plots = self.args.plots
+        device = select_device(self.args.device)
+        network: Any = load_network(model)
+        built = None
+        if self.dataloader is None:
+            self.split = self.args.split
+            self.dataloader = built = self.build_loader(int(max(network.stride)), device)
+        made = None
+        try:
+            self.names = dict(self.data.get("names") or network.names)
+            self.fit_to_data(dict(network.names), self.names)
+            if self.save_dir is None:
+                self.save_dir = made = make_run_dir(self.args, self.task, "val")
+            yield private_copy(
+                network,
+                device=device,
+                nms=self.args.nms,
+                max_det=self.max_det,
+                agnostic_nms=self._agnostic,
+                channels_last=self.args.channels_last,
+            )
+        except BaseException:
+            if made is not None:
+                self.save_dir = None
+                with contextlib.suppress(OSError):
+                    made.rmdir()  # only if nothing is in it yet
+            raise
+        finally:
+            if built is not None:
+                built.close()
+                self.dataloader = None
+
+    @property
+    def _agnostic(self) -> bool:
+        return bool(self.args.single_cls or self.args.agnostic_nms)
+
+    # ------------------------------------------------------------------ what a task fills in
+
+    def build_loader(self, stride: int, device: torch.device) -> Any:
+        """A loader for `args.split` of `args.data`; fills `data`."""
+        raise NotImplementedError
+
+    def fit_to_data(self, model_names: dict[int, str], data_names: dict[int, str]) -> None:
+        """Check that model and data fit, before anything is written."""
+
+    def init_metrics(self, model: TorchModel) -> None:
+        """Start with empty metrics."""
+        raise NotImplementedError
+
+    def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Move a batch to the device; images become floats in [0, 1]."""
+        raise NotImplementedError
+
+    def postprocess(self, preds: Any) -> Any:
+        """From the network's output to predictions of each image, on the host."""
+        raise NotImplementedError
+
+    def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
+        """Compare the predictions of a batch with its labels."""
+        raise NotImplementedError
+
+    def get_stats(self) -> dict[str, float]:
+        """Compute the metrics; returns them by name."""
+        return self.metrics.compute()
+
+    def finalize_metrics(self) -> None:
+        """Complete the metrics object, write files and draw, after all images."""
+
+    def get_desc(self) -> str:
+        """The header of the printed table."""
+        return ""
+
+    def print_results(self) -> None:
+        """Print the table."""
+
+    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """A picture of the labels of a batch."""
+
+    def plot_predictions(self, batch: dict[str, Any], preds: Any, ni: int) -> None:
+        """A picture of the predictions of a batch."""
+
+    # ------------------------------------------------------------------ callbacks
+
+    def add_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
+        """Call `callback(validator)` at `event`."""
+        self.callbacks[event] = [*(self.callbacks.get(event) or []), callback]
+
+    def run_callbacks(self, event: str) -> None:
+        """Call everything that listens to `event`."""
+        for callback in self.callbacks.get(event) or []:
+            callback(self)
+
+    def _try(self, draw: Callable[..., None], *arguments: Any) -> None:
+        """A picture that cannot be drawn does not end a validation."""
+        try:
+            draw(*arguments)
+        except Exception as error:
+            LOGGER.warning(f"{getattr(draw, '__name__', 'a picture')} failed ({error}); going on without it")
