@@ -96,7 +96,7 @@ class Affine(Transform):
             boxes = polygon_boxes_in_frame(moved.polygons, width, height)
             moved = Labels(boxes, moved.classes, clamp_to_boxes(moved.polygons, boxes), moved.keypoints)
         if moved.keypoints is not None:
-            moved = Labels(moved.boxes, moved.classes, moved.polygons, _hide_outside(moved.keypoints, width, height))
+            moved = Labels(moved.boxes, moved.classes, moved.polygons, hide_outside(moved.keypoints, width, height))
         clipped = moved.clipped(width, height)
         # An outline follows what is left of an object more closely than a box, so less of it may be left.
         min_area_ratio = 0.01 if labels.polygons else 0.1
@@ -146,7 +146,7 @@ class RandomAffine:
         return Affine(matrix, size_wh, scale)
 
 
-def _hide_outside(keypoints: Array, width: int, height: int) -> Array:
+def hide_outside(keypoints: Array, width: int, height: int) -> Array:
     """(N, K, 3), with visibility 0 where a point has left the frame."""
     x, y = keypoints[..., 0], keypoints[..., 1]
     outside = (x < 0) | (y < 0) | (x > width) | (y > height)
