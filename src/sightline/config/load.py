@@ -18,7 +18,20 @@ from sightline.config.settings import CODE, DEFAULT, DEFAULTS, PRESET, Settings
 from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError
 from sightline.log import LOGGER
 
-__all__ = ["CommandLine", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
+__all__ = ["CommandLine", "Overrides", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
+
+
+class Overrides(dict[str, Any]):
+    """What a person asked for, as the plain dict that subclasses of a trainer know; it remembers how it was made."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._made_with = dict(values)
+
+    def changed(self) -> dict[str, Any]:
+        """What somebody has put into it since."""
+        before = self._made_with
+        return {name: value for name, value in self.items() if name not in before or before[name] is not value}
 
 
 def make_settings(

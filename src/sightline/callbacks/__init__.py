@@ -1,0 +1,1 @@
+"""Things that attach to the named moments of a run."""

@@ -1,0 +1,154 @@
+"""Training of box detectors: the blanks of BaseTrainer filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline import download
+from sightline.artifacts import plots
+from sightline.artifacts.weights_file import WeightsFile, read_weights
+from sightline.config.image_size import fit_imgsz
+from sightline.data import loader
+from sightline.data.spec import DatasetSpec, load_dataset_spec
+from sightline.data.transforms.multi_scale import multi_scale_shape, multi_scale_size
+from sightline.errors import ModelError, UsageError
+from sightline.log import LOGGER
+from sightline.losses.terms.classification import class_weights
+from sightline.models.build import build_model
+from sightline.models.weights import transfer
+from sightline.train.trainer import BaseTrainer
+from sightline.validate.detect import DetectionValidator
+
+
+class DetectionTrainer(BaseTrainer):
+    """Trains a box detector.
+
+    Shape of a batch: img (B, 3, H, W), cls (N, 1), bboxes (N, 4) xywh divided by the image size, batch_idx (N,).
+    """
+
+    task = "detect"
+
+    def get_dataset(self) -> dict[str, Any]:
+        if self.args.data is None:
+            raise UsageError("train needs a data set: data=file.yaml, or data=shapes for the built-in one.")
+        data = load_dataset_spec(self.args.data, split="val").as_dict()
+        if self.args.single_cls:
+            data["names"], data["nc"] = {0: "item"}, 1
+        return data
+
+    def setup_model(self) -> WeightsFile | None:
+        """Build the network: described by `model`, with the weights that `pretrained` and `model` ask for."""
+        if isinstance(self.model, nn.Module):
+            return None
+        if self.model is None and self.source is None:
+            raise UsageError(
+                "train needs a model: model=yolo26n.yaml (from scratch) or model=yolo26n.pt (from weights)."
+            )
+        loaded = None
+        if self.source is None and not str(self.model).endswith((".yaml", ".yml")):
+            self.source = loaded = self._weights(str(self.model))
+        weights = self.source if self.args.pretrained else None
+        if isinstance(self.args.pretrained, str):
+            weights = self._weights(self.args.pretrained)
+        self.model = self.get_model(cfg=self.model if self.source is None else self.source.yaml, weights=weights)
+        return loaded
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
+        """A network with the data's classes; `weights` is a module, a WeightsFile or a state dict."""
+        model = build_model(cfg, nc=self.data["nc"], ch=self.data["channels"], names=self.data["names"])
+        if weights is not None:
+            state = weights.state_dict() if isinstance(weights, nn.Module) else getattr(weights, "state", weights)
+            names = getattr(weights, "names", None)
+            report = transfer(model, state, source_names=names, cls_remap=self.args.cls_remap)
+            if report.transferred == 0:
+                raise ModelError(f"No tensor of the weights fits model={self.args.model}. Are they of another network?")
+            if verbose:
+                LOGGER.info(report.summary())
+        return model
+
+    def _weights(self, name: str) -> WeightsFile:
+        weights = read_weights(download.fetch_weights(name))
+        if weights.task not in (None, self.task):
+            raise ModelError(f"{name} holds a model for task={weights.task}, but this run trains task={self.task}.")
+        return weights
+
+    def set_model_attributes(self) -> None:
+        self.model.nc, self.model.names, self.model.args = self.data["nc"], self.data["names"], self.args
+        self.stride = int(self.model.stride.max())
+        fit_imgsz(self.args, self.stride, max_dim=1)
+
+    def set_class_weights(self) -> None:
+        if self.args.cls_pw > 0:
+            counts = self.train_loader.dataset.index.class_counts(self.data["nc"])
+            self.model.class_weights = class_weights(torch.as_tensor(counts), self.args.cls_pw).to(self.device)
+
+    def build_dataset(self, img_path: Any, mode: str = "train", batch: int | None = None) -> Any:
+        """The samples of one split; `img_path` is what the data YAML names for it."""
+        return loader.build_dataset(
+            self.args,
+            DatasetSpec.from_dict(self.data),
+            mode if img_path == self.data.get(mode) else img_path,  # by name, so that `fraction` applies
+            mode=mode,
+            batch_size=batch or self.batch_size,
+            stride=self.stride,
+            task=self.task,
+        )
+
+    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        return loader.build_loader(
+            dataset,
+            batch_size,
+            shuffle=mode == "train",
+            workers=self.args.workers if mode == "train" else self.args.workers * 2,
+            seed=self.args.seed,
+            rank=rank,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """To the device as bytes, to floats in [0, 1] there; with multi_scale also to this batch's size."""
+        for name, value in batch.items():
+            if isinstance(value, Tensor):
+                batch[name] = value.to(self.device, non_blocking=True)
+        batch["img"] = batch["img"].to(memory_format=self._memory_format()).float() / 255
+        if self.args.multi_scale > 0:
+            batch["img"] = self._rescaled(batch["img"])
+        return batch
+
+    def _rescaled(self, images: Tensor) -> Tensor:
+        size = multi_scale_size(
+            self.args.imgsz,
+            self.args.multi_scale,
+            self.stride,
+            seed=self.args.seed,
+            epoch=self.epoch,
+            iteration=self.batch_index,
+        )
+        shape = multi_scale_shape(images.shape[-2:], size, self.stride)
+        return images if shape == images.shape[-2:] else F.interpolate(images, shape, mode="bilinear")
+
+    def get_validator(self) -> DetectionValidator:
+        self.loss_names = ("box_loss", "cls_loss", "dfl_loss")
+        return DetectionValidator(
+            self.test_loader, save_dir=self.save_dir, args=self.args.copy(), _callbacks=self.callbacks
+        )
+
+    def metric_keys(self) -> list[str]:
+        return list(self.validator.metrics.keys)
+
+    def _column(self, item: str) -> str:
+        return "dfl_loss" if item == "l1_loss" else item
+
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        self._try(
+            lambda: plots.plot_images(batch, file=self.save_dir / f"train_batch{ni}.jpg", names=self.data["names"])
+        )
+
+    def plot_training_labels(self) -> None:
+        index = self.train_loader.dataset.index
+        plots.plot_labels(index.boxes, index.classes, names=self.data["names"], save_dir=self.save_dir)

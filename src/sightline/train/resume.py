@@ -1,0 +1,179 @@
+"""What a checkpoint of a run holds, and how a run goes on from it.
+
+`best.pt` and `epoch{n}.pt` are light: the EMA weights in float32 and what is needed to use them. `last.pt` has in
+addition every state of the run, so that going on from it equals never having stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import sightline
+from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.artifacts.run_dir import latest_checkpoint
+from sightline.artifacts.tables import ResultsTable
+from sightline.errors import CheckpointError, MissingFileError, SettingValueError
+from sightline.log import LOGGER
+
+if TYPE_CHECKING:
+    from sightline.config.settings import Settings
+    from sightline.train.trainer import BaseTrainer
+
+
+def light_state(trainer: BaseTrainer) -> dict[str, Any]:
+    """The trained network: EMA weights, its description, names, settings and scores."""
+    model = trainer.ema.ema
+    return {
+        "format": "sightline",
+        "version": sightline.__version__,
+        "task": trainer.task,
+        "yaml": model.yaml,
+        "names": dict(model.names),
+        "nc": model.nc,
+        "stride": model.stride.float().cpu(),
+        "model": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+        "args": trainer.args.to_dict(),
+        "origins": trainer.args.origins(),
+        "data": str(trainer.args.data),
+        "epoch": trainer.epoch,
+        "fitness": trainer.fitness,
+        "metrics": {name: float(value) for name, value in trainer.metrics.items()},
+    }
+
+
+def full_state(trainer: BaseTrainer) -> dict[str, Any]:
+    """`light_state` and all that moves during a run. Gradients that wait for their step are part of it."""
+    criterion = getattr(trainer.model, "criterion", None)
+    pending = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+    run = {
+        "raw_model": trainer.model.state_dict(),
+        "ema": trainer.ema.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scheduler": trainer.scheduler.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "stopper": trainer.stopper.state_dict(),
+        "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
+        "pending_gradients": pending,
+        "last_opt_step": trainer.last_opt_step,
+        "best_fitness": trainer.best_fitness,
+        "best_written": trainer.best_written,
+        "history": trainer.history,
+        "time": trainer.time_before + time.time() - trainer.train_time_start,
+        "random": random_state(),
+        "callbacks": [callback.state_dict() for callback in trainer.objects],
+        "finished": trainer.epoch + 1 >= trainer.epochs,
+        "save_dir": str(trainer.save_dir),
+    }
+    return {**light_state(trainer), "run": run}
+
+
+def read(settings: Settings) -> dict[str, Any]:
+    """The checkpoint that `resume=` names; its settings become those of the run, except for what the user gives now.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: the file holds weights only.
+        SettingValueError: the run is finished.
+    """
+    path = _checkpoint_path(settings)
+    checkpoint = load_checkpoint(path)
+    if "run" not in checkpoint:
+        raise CheckpointError(
+            f"{path} holds weights only, so a run cannot go on from it. Resume from last.pt of that run, "
+            "or start a new run from these weights with model=… and without resume."
+        )
+    given = {name for name, origin in settings.origins().items() if origin not in ("default", "auto")}
+    for name, value in checkpoint["args"].items():
+        if name not in given and name not in ("resume", "save_dir", "mode"):
+            settings.assign(name, value, origin=checkpoint["origins"].get(name, "checkpoint"))
+    if "save_dir" not in given:
+        settings.assign("save_dir", str(path.parent.parent), origin="checkpoint")
+    settings.assign("exist_ok", True, origin="checkpoint")
+    if checkpoint["epoch"] + 1 >= settings.epochs:
+        raise SettingValueError(
+            f"resume={path}: this run is finished ({checkpoint['epoch'] + 1} of {settings.epochs} epochs). "
+            "Give epochs= a larger number to go on, or start a new run with model=best.pt."
+        )
+    return checkpoint
+
+
+def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
+    """Put every state of the run back; the next epoch is the one after the checkpoint's."""
+    run = checkpoint["run"]
+    trainer.model.load_state_dict(run["raw_model"])
+    trainer.ema.load_state_dict(run["ema"])
+    trainer.optimizer.load_state_dict(run["optimizer"])
+    trainer.scheduler.load_state_dict(run["scheduler"])
+    trainer.scaler.load_state_dict(run["scaler"])
+    trainer.stopper.load_state_dict(run["stopper"])
+    if run["criterion"]:
+        trainer.model.criterion = trainer.model.init_criterion()
+        trainer.model.criterion.load_state_dict(run["criterion"])
+    for name, parameter in trainer.model.named_parameters():
+        if name in run["pending_gradients"]:
+            parameter.grad = run["pending_gradients"][name].to(parameter.device)
+    trainer.last_opt_step = run["last_opt_step"]
+    trainer.best_fitness, trainer.best_written = run["best_fitness"], run["best_written"]
+    trainer.history, trainer.time_before = run["history"], run["time"]
+    trainer.metrics, trainer.fitness = dict(checkpoint["metrics"]), checkpoint["fitness"]
+    trainer.start_epoch = trainer.epoch = checkpoint["epoch"] + 1
+    for callback, state in zip(trainer.objects, run["callbacks"], strict=False):
+        callback.load_state_dict(state)
+    ResultsTable(trainer.csv).keep_epochs(trainer.start_epoch)
+    if trainer.best_written is not None and math.isfinite(trainer.best_written) and not trainer.best.exists():
+        LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
+    set_random_state(run["random"])
+    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs} in {trainer.save_dir}")
+
+
+def random_state() -> dict[str, Any]:
+    """The states of the process-wide generators, as plain values. (Samples do not use them: decision 3.)"""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    state = {
+        "python": [version, list(words), gauss],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(position),
+            int(has_gauss),
+            float(cached),
+        ],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda"]])
+
+
+def _checkpoint_path(settings: Settings) -> Path:
+    if isinstance(settings.resume, str):
+        path = Path(settings.resume)
+        path = path / "weights" / "last.pt" if path.is_dir() else path
+    elif settings.model and str(settings.model).endswith(".pt"):
+        path = Path(str(settings.model))
+    else:
+        found = latest_checkpoint()
+        if found is None:
+            raise MissingFileError("resume=True, but there is no last.pt below this folder. Name one: resume=…/last.pt")
+        path = found
+    if not path.exists():
+        raise MissingFileError(f"resume={path}: no such file. Runs keep theirs in runs/<task>/<name>/weights/last.pt.")
+    return path

@@ -1,0 +1,622 @@
+"""The training loop, and the methods that a task or a user fills in or replaces.
+
+`_do_train` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
+training itself (console, trackers, …) is a callback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import sightline
+from sightline.artifacts import plots
+from sightline.artifacts.checkpoint import save_checkpoint
+from sightline.artifacts.run_dir import make_run_dir
+from sightline.artifacts.tables import ResultsTable
+from sightline.backends.device import select_device
+from sightline.callbacks import base as callback_base
+from sightline.callbacks.base import Callback, CallbackTable
+from sightline.callbacks.console import Console
+from sightline.callbacks.early_stop import EarlyStopping
+from sightline.config.load import Overrides, make_settings, to_yaml
+from sightline.config.settings import Settings
+from sightline.config.support import check_supported
+from sightline.errors import SettingValueError
+from sightline.files import atomic_write
+from sightline.log import LOGGER
+from sightline.train import freeze, recipe, resume
+from sightline.train.ema import ModelEMA
+from sightline.train.environment import run_environment
+from sightline.train.optim import build_optimizer, gate_step
+from sightline.train.precision import Precision, choose
+from sightline.train.schedule import Schedule, scaled_weight_decay
+
+
+class BaseTrainer:
+    """Trains one network on one data set.
+
+    Args:
+        cfg: settings to start from: a Settings object, a YAML file, a dict or None for the defaults.
+        overrides: settings that come on top, as a plain dict.
+        _callbacks: event → list of functions, each called with the trainer.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        DataError, MissingFileError: the data set cannot be used.
+    """
+
+    task = ""  # the row of `tasks.py`; each task's trainer names its own
+
+    def __init__(
+        self,
+        cfg: Settings | Mapping[str, Any] | str | Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        _callbacks: CallbackTable | None = None,
+    ) -> None:
+        self.args: Settings = _settings(cfg, {} if overrides is None else overrides, self.task)
+        self.checkpoint: dict[str, Any] | None = resume.read(self.args) if self.args.resume else None
+        self.device: torch.device = select_device(self.args.device)
+        self.precision: Precision = choose(self.args.amp, self.device)
+        self.scaler = self.precision.scaler
+        self.callbacks: CallbackTable = callback_base.empty_table()
+        self.objects: list[Callback] = []  # callbacks with state, in order
+        self.attach(Console())
+        for event, functions in (_callbacks or {}).items():
+            self.callbacks[event].extend(functions)
+
+        # what is trained, on what
+        self.data: dict[str, Any] = self.get_dataset()
+        self.model: Any = self.args.model  # a name or file until setup_model, a module from then on
+        self.source: Any = None  # where initial weights come from: a module or a weights file; None is random
+        self.ema: Any = None
+        self.optimizer: Any = None
+        self.scheduler: Any = None
+        self.lf: Callable[[float], float] | None = None
+        self.train_loader: Any = None
+        self.test_loader: Any = None
+        self.validator: Any = None
+        self.stopper = EarlyStopping(self.args.patience)
+        self.stride = 32
+
+        # where it goes
+        self.save_dir = Path()
+        self.wdir = Path()
+        self.last = Path()
+        self.best = Path()
+        self.csv = Path()
+
+        # where the run is
+        self.epoch = 0
+        self.start_epoch = 0
+        self.batch_index = 0
+        self.accumulate = 1
+        self.last_opt_step = -1
+        self.stop = False
+        self.mixing = True  # mosaic and its kind; False from close_mosaic on
+        self.images_in_batch = 0
+        self.loss: Tensor | None = None
+        self.loss_items: dict[str, Tensor] = {}
+        self.tloss: dict[str, Tensor] | None = None  # running mean over the epoch's batches
+        self.loss_names: tuple[str, ...] = ()
+        self.lr: dict[str, float] = {}
+        self.grad_norm: Tensor | None = None
+        self.step_is_finite: Tensor | None = None  # of the last optimizer step; () bool on the device
+        self.skipped_steps = 0
+        self.metrics: dict[str, float] = {}
+        self.history: dict[str, list[float]] = {}
+        self.fitness: float | None = None
+        self.best_fitness: float | None = None
+        self.best_written: float | None = None  # fitness of the best.pt on the disk
+        self.new_best = False
+        self.epoch_time: float | None = None
+        self.epoch_time_start = 0.0
+        self.train_time_start = 0.0
+        self.time_before = 0.0  # seconds of the runs that this one resumes
+        self.freeze_layer_names: list[str] = []
+        self.plots: dict[str, Any] = {}
+        self.world_size = 1
+
+    # ------------------------------------------------------------------ the loop
+
+    def train(self) -> None:
+        """Run from the first epoch (or the one a resume starts at) to the last, and validate the best weights."""
+        with run_environment(seed=self.args.seed, deterministic=self.args.deterministic):
+            try:
+                self._setup_train()
+                self._do_train()
+            finally:
+                self.run_callbacks("teardown")
+                self._close_loaders()
+
+    def _do_train(self) -> None:
+        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
+        self.train_time_start = time.time()
+        self.run_callbacks("on_train_start")
+        for epoch in itertools.count(self.start_epoch):
+            self.epoch = epoch
+            self._begin_epoch()
+            for index, batch in enumerate(self.train_loader):
+                self.batch_index = index
+                self.run_callbacks("on_train_batch_start")
+                self._heal_after_bad_step()
+                self.accumulate = self.scheduler.at_iteration(self.iteration, self.epoch)
+                with self.precision.autocast():
+                    batch = self.preprocess_batch(batch)
+                    loss, self.loss_items = self.model(batch)
+                    self.loss = loss.sum()
+                self._track_loss(batch)
+                self.scaler.scale(self.loss).backward()
+                if self._step_is_due():
+                    self.optimizer_step()
+                    self.last_opt_step = self.iteration
+                if self.args.plots and self._wants_picture():
+                    self.plot_training_samples(batch, self.iteration)
+                self.run_callbacks("on_train_batch_end")
+                if self.stop or self._time_is_up():
+                    break
+            self._end_epoch()
+            if self._validation_is_due():
+                self.metrics, self.fitness = self._validated()
+            self._record_epoch()
+            self.run_callbacks("on_fit_epoch_end")
+            if self.stop:
+                break
+        self.final_eval()
+        self.run_callbacks("on_train_end")
+
+    def _begin_epoch(self) -> None:
+        self.epoch_time_start = time.time()
+        self.tloss = None
+        self.run_callbacks("on_train_epoch_start")
+        self.scheduler.at_epoch_start(self.epoch)
+        self._model_train()
+        if self.mixing and self._mosaic_is_closed():
+            self._close_dataloader_mosaic()
+        self.train_loader.set_epoch(self.epoch, mixing=self.mixing)
+
+    def _end_epoch(self) -> None:
+        criterion = getattr(self.model, "criterion", None)
+        if hasattr(criterion, "update"):
+            criterion.update()
+        self.lr = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        self.run_callbacks("on_train_epoch_end")
+        self.ema.update_attr(self.model)
+
+    def _record_epoch(self) -> None:
+        """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
+        self._warn_about_skipped_steps()
+        self.epoch_time = time.time() - self.epoch_time_start
+        self.save_metrics({**self.label_loss_items(self.tloss), **self.metrics, **self.lr})
+        self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
+        self._replan_for_time()
+        self.new_best = self._is_new_best()
+        if (self.args.save or self.stop) and self.save_model() is not False:
+            self.run_callbacks("on_model_save")
+
+    # ------------------------------------------------------------------ one step
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Move a batch to the device; images become floats in [0, 1]. A task may do more."""
+        return batch
+
+    def optimizer_step(self) -> None:
+        """Clip the gradients, move the weights, move the EMA. A step that is not finite moves nothing."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self.args.clip_grad or math.inf
+        self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=limit)
+        self._gate_step(self.grad_norm.isfinite())
+        self.run_callbacks("optimizer_step")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.run_callbacks("on_before_zero_grad")
+        self.optimizer.zero_grad()
+        self.ema.update(self.model, self.step_is_finite)
+
+    def _gate_step(self, finite: Tensor) -> None:
+        """Keep gradients that are not finite away from the weights; the answer is read later, without waiting."""
+        self.step_is_finite = finite
+        # An optimizer that cannot be gated on the device costs a synchronisation here.
+        if not gate_step(self.optimizer, finite) and not finite:
+            self.optimizer.zero_grad()  # a parameter without gradient is left alone
+
+    def _heal_after_bad_step(self) -> None:
+        """A forward pass that overflowed also spoils BatchNorm's running statistics: take those of the EMA."""
+        if self.step_is_finite is None:
+            return
+        # By now the device has finished that step, so reading the flag does not hold it up.
+        if not bool(self.step_is_finite):
+            self.skipped_steps += 1
+            averages = dict(self.ema.ema.named_buffers())
+            for name, buffer in self.model.named_buffers():
+                if buffer.is_floating_point() and not buffer.isfinite().all():
+                    buffer.copy_(averages[name])
+        self.step_is_finite = None
+
+    def _step_is_due(self) -> bool:
+        last_batch = self.batch_index + 1 == len(self.train_loader) and self.epoch + 1 >= self.epochs
+        return self.iteration - self.last_opt_step >= self.accumulate or last_batch  # nothing accumulated is dropped
+
+    def _track_loss(self, batch: dict[str, Any]) -> None:
+        """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
+        self.images_in_batch = len(batch["img"])
+        self.loss_names = tuple(self.loss_items)
+        if self.tloss is None:
+            self.tloss = {name: value.detach().clone() for name, value in self.loss_items.items()}
+        else:
+            for name, value in self.loss_items.items():
+                self.tloss[name] += (value.detach() - self.tloss[name]) / (self.batch_index + 1)
+
+    @property
+    def iteration(self) -> int:
+        """Batches since the start of the run, counting the epochs before a resume."""
+        return self.batch_index + self.epoch * len(self.train_loader)
+
+    # ------------------------------------------------------------------ set-up
+
+    def _setup_train(self) -> None:
+        self._open_run_folder()
+        try:
+            self.run_callbacks("on_pretrain_routine_start")
+            self.setup_model()
+            self.model = self.model.to(self.device, memory_format=self._memory_format())
+            self.set_model_attributes()
+            self.freeze_layer_names = freeze.apply(self.model, self.args.freeze)
+            self._build_train_pipeline()
+            self.validator = self.get_validator()
+            self.set_class_weights()
+            self.ema = ModelEMA(self.model)
+            self.metrics = dict.fromkeys(self.metric_keys(), 0.0)
+            if self.checkpoint is not None:
+                resume.restore(self, self.checkpoint)
+            self._write_args()
+        except Exception:
+            self._discard_run_folder()
+            raise
+        if self.args.plots:
+            self._try(self.plot_training_labels)
+        self._print_start()
+        self.run_callbacks("on_pretrain_routine_end")
+
+    def _build_train_pipeline(self) -> None:
+        """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
+        self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, rank=0, mode="train")
+        self.test_loader = self.get_dataloader(self.data["val"], self.batch_size * 2, rank=0, mode="val")
+        images, batches = len(self.train_loader.dataset), len(self.train_loader)
+        recipe.fill_automatic(self.args, images=images, batches=batches, nc=self.data["nc"])
+        self.optimizer = self.build_optimizer(
+            self.model,
+            name=self.args.optimizer,
+            lr=self.args.lr0,
+            momentum=self.args.momentum,
+            decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs),
+            iterations=math.ceil(images / max(self.batch_size, self.args.nbs)) * self.epochs,
+        )
+        self.optimizer.zero_grad()
+        self._setup_scheduler()
+
+    def _setup_scheduler(self) -> None:
+        self.scheduler = Schedule.from_settings(self.optimizer, self.args, batches=len(self.train_loader))
+        self.lf = self.scheduler.factor
+        self.accumulate = self.scheduler.accumulate
+
+    def _open_run_folder(self) -> None:
+        self.save_dir = make_run_dir(self.args, self.task, "train")
+        self.wdir = self.save_dir / "weights"
+        self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
+        self.csv = self.save_dir / "results.csv"
+        if not self.args.resume:
+            for old in (self.csv, self.last, self.best):  # exist_ok: yesterday's best.pt is not today's result
+                old.unlink(missing_ok=True)
+
+    def _discard_run_folder(self) -> None:
+        """A run that could not start leaves nothing half-written; a folder with files in it is not ours to remove."""
+        for folder in (self.wdir, self.save_dir):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def _write_args(self) -> None:
+        """What really runs, with the origin of each value as a comment."""
+        with atomic_write(self.save_dir / "args.yaml", "w", encoding="utf-8") as file:
+            file.write(to_yaml(self.args, save_dir=str(self.save_dir)))
+
+    def _print_start(self) -> None:
+        LOGGER.info(f"sightline {sightline.__version__}, torch {torch.__version__}, {self._device_text()}")
+        for name, (value, origin) in self.args.changed().items():
+            LOGGER.info(f"  {name}={value}  ({origin})")
+        LOGGER.info(
+            f"{len(self.train_loader.dataset)} training and {len(self.test_loader.dataset)} validation images, "
+            f"{self.epochs} epochs of {len(self.train_loader)} batches, results in {self.save_dir}"
+        )
+
+    # ------------------------------------------------------------------ what a task fills in
+
+    def get_dataset(self) -> dict[str, Any]:
+        """The data set as a dict with at least train, val, names and nc."""
+        raise NotImplementedError
+
+    def setup_model(self) -> Any:
+        """Make `self.model` a module, from a name, a file or as it is."""
+        raise NotImplementedError
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
+        """A network for this data set, with weights copied in where they fit."""
+        raise NotImplementedError
+
+    def build_dataset(self, img_path: Any, mode: str = "train", batch: int | None = None) -> Any:
+        raise NotImplementedError
+
+    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        raise NotImplementedError
+
+    def get_validator(self) -> Any:
+        raise NotImplementedError
+
+    def set_model_attributes(self) -> None:
+        """Give the model what it must know of the data (names, class count) and of the settings."""
+
+    def set_class_weights(self) -> None:
+        """Weights of rare classes, from the label counts."""
+
+    def metric_keys(self) -> list[str]:
+        """The names of the metrics that validation returns."""
+        return []
+
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """A picture of one batch as the network sees it."""
+
+    def plot_training_labels(self) -> None:
+        """A picture of the labels of the training set."""
+
+    def build_optimizer(
+        self,
+        model: nn.Module,
+        name: str = "auto",
+        lr: float = 0.001,
+        momentum: float = 0.9,
+        decay: float = 1e-5,
+        iterations: float = 1e5,
+    ) -> torch.optim.Optimizer:
+        """The optimizer with its parameter groups. `iterations`: the length of the run, for rules."""
+        if name == "auto":
+            name, lr, momentum = recipe.automatic(iterations=iterations, nc=self.data["nc"])
+        return build_optimizer(model, name, lr=lr, momentum=momentum, decay=decay)
+
+    # ------------------------------------------------------------------ validation and results
+
+    def validate(self) -> tuple[dict[str, float], float | None]:
+        """Validate the EMA. Returns metrics and fitness; raises `best_fitness` when this is the best so far."""
+        metrics = dict(self.validator(self))
+        fitness = metrics.pop("fitness", None)
+        if fitness is None:
+            fitness = -float(self.loss)
+        if self.best_fitness is None or fitness > self.best_fitness:
+            self.best_fitness = fitness
+        return metrics, fitness
+
+    def _validated(self) -> tuple[dict[str, float], float | None]:
+        """A user's `validate` may also return nothing: then the metrics stay and this epoch has no fitness."""
+        returned = self.validate()
+        if returned is None:
+            return self.metrics, None
+        metrics, fitness = returned
+        return (self.metrics if metrics is None else metrics), fitness
+
+    def _validation_is_due(self) -> bool:
+        last = self.epoch + 1 >= self.epochs or self.stop or self.stopper.possible_stop
+        return last or (self.args.val and (self.epoch + 1) % self.args.val_interval == 0)
+
+    def label_loss_items(self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train") -> Any:
+        """Loss names for tables: a list of names without items, else a dict of numbers.
+
+        The column is `dfl_loss` also where the item is `l1_loss` (heads without DFL), because scripts look for it.
+        """
+        if loss_items is None:
+            return [f"{prefix}/{self._column(name)}" for name in self.loss_names]
+        return {f"{prefix}/{self._column(name)}": float(value) for name, value in loss_items.items()}
+
+    def _column(self, item: str) -> str:
+        return item
+
+    def save_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Add a row to results.csv and to `history`."""
+        seconds = self.time_before + time.time() - self.train_time_start
+        for name, value in metrics.items():
+            self.history.setdefault(name, []).append(value)
+        ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
+
+    def progress_string(self) -> str:
+        """The header of the progress lines."""
+        return ""
+
+    def _is_new_best(self) -> bool:
+        """Against the best.pt on the disk, so that it exists whatever a user's `validate` returns or sets."""
+        if self.best_written is None or not self.best.exists():
+            return True
+        return self.fitness is not None and self.fitness > self.best_written
+
+    def save_model(self, path: str | Path | None = None) -> bool:
+        """Write last.pt (everything), best.pt when this epoch is the best, and epoch{n}.pt; or one file at `path`."""
+        if path is not None:
+            path = Path(path)
+            save_checkpoint(path if path.is_absolute() else self.save_dir / path, resume.light_state(self))
+            return True
+        if self.new_best:
+            save_checkpoint(self.best, resume.light_state(self))
+            self.best_written = -math.inf if self.fitness is None else self.fitness
+        save_checkpoint(self.last, resume.full_state(self))
+        if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:
+            save_checkpoint(self.wdir / f"epoch{self.epoch}.pt", resume.light_state(self))
+        return True
+
+    def final_eval(self) -> None:
+        """Validate best.pt as it will be used, and make its metrics those of the run."""
+        if not self.best.exists():
+            return
+        LOGGER.info(f"validating {self.best}")
+        metrics = dict(self.validator(model=self.best))
+        metrics.pop("fitness", None)
+        self.metrics = {**self.metrics, **metrics}
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        self.run_callbacks("on_fit_epoch_end")
+        self.epoch = epoch
+        if self.args.plots:
+            self._try(self.plot_metrics)
+
+    def plot_metrics(self) -> None:
+        """results.png from results.csv."""
+        plots.plot_results(self.csv)
+
+    def on_plot(self, name: str | Path, data: Any = None) -> None:
+        """Remember a picture, so that callbacks can send it somewhere."""
+        self.plots[str(name)] = {"data": data, "timestamp": time.time()}
+
+    # ------------------------------------------------------------------ epochs, time, memory
+
+    @property
+    def epochs(self) -> int:
+        return self.args.epochs
+
+    @epochs.setter
+    def epochs(self, value: int) -> None:
+        self.args.epochs = value
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.args.batch)
+
+    @property
+    def amp(self) -> bool:
+        """Whether any part of a step runs below float32."""
+        return self.precision.name != "fp32"
+
+    def remaining_seconds(self) -> float:
+        """What the epochs that are left will take, at the pace so far."""
+        done = self.epoch + 1 - self.start_epoch
+        return (time.time() - self.train_time_start) / done * max(self.epochs - self.epoch - 1, 0)
+
+    def memory_text(self) -> str:
+        """Memory in use: the GPU's where there is one, else the process's."""
+        if self.device.type == "cuda":
+            return f"{torch.cuda.memory_reserved(self.device) / 2**30:.1f} GB"
+        import psutil
+
+        return f"{psutil.Process().memory_info().rss / 2**30:.1f} GB"
+
+    def _mosaic_is_closed(self) -> bool:
+        return self.args.close_mosaic > 0 and self.epoch >= self.epochs - self.args.close_mosaic
+
+    def _close_dataloader_mosaic(self) -> None:
+        """From this epoch on, samples come without mosaic, mixup, cutmix and copy-paste."""
+        self.mixing = False
+
+    def _time_is_up(self) -> bool:
+        if self.args.time is None or time.time() - self.train_time_start < self.args.time * 3600:
+            return False
+        if self.last_opt_step != self.iteration:
+            return False  # let the step that is under way finish
+        self.stop = True
+        return True
+
+    def _replan_for_time(self) -> None:
+        """With a time budget the number of epochs follows from the pace, and the schedule from that number."""
+        if self.args.time is None or self.stop:
+            return
+        seconds_per_epoch = (time.time() - self.train_time_start) / (self.epoch + 1 - self.start_epoch)
+        epochs = max(math.ceil(self.args.time * 3600 / seconds_per_epoch), self.epoch + 1)
+        if epochs != self.epochs:
+            self.args.assign("epochs", epochs, origin="auto")
+            self.scheduler.replan(epochs)
+
+    def _model_train(self) -> None:
+        """Training mode; BatchNorm of frozen layers keeps its statistics."""
+        self.model.train()
+        freeze.hold_batch_norm(self.model, self.freeze_layer_names)
+
+    def _memory_format(self) -> torch.memory_format:
+        return torch.contiguous_format if self.args.channels_last is False else torch.channels_last
+
+    def _device_text(self) -> str:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
+        return f"{name}, {self.precision.name} ({self.precision.reason})"
+
+    def _warn_about_skipped_steps(self) -> None:
+        self._heal_after_bad_step()
+        if self.skipped_steps:
+            LOGGER.warning(
+                f"epoch {self.epoch + 1}: {self.skipped_steps} steps had a loss or gradient that is not finite "
+                "and were skipped. If this goes on, lower lr0 or set amp=False."
+            )
+            self.skipped_steps = 0
+
+    def _wants_picture(self) -> bool:
+        return self.iteration < 3 or (
+            self._mosaic_is_closed() and self.batch_index < 3 and self._first_without_mosaic()
+        )
+
+    def _first_without_mosaic(self) -> bool:
+        return self.epoch == max(self.epochs - self.args.close_mosaic, 0)
+
+    # ------------------------------------------------------------------ callbacks
+
+    def attach(self, callback: Callback) -> None:
+        """Add a Callback object; its state goes into checkpoints."""
+        self.objects.append(callback)
+        callback_base.add(self.callbacks, callback)
+
+    def add_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
+        """Call `callback(trainer)` at `event`, after those that are there."""
+        self.callbacks[callback_base.check_event(event)].append(callback)
+
+    def set_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
+        """Call only `callback(trainer)` at `event`."""
+        self.callbacks[callback_base.check_event(event)] = [callback]
+
+    def run_callbacks(self, event: str) -> None:
+        """Call everything that listens to `event`."""
+        for callback in self.callbacks.get(event, []):
+            callback(self)
+
+    def _try(self, picture: Callable[[], None]) -> None:
+        """A picture that cannot be drawn does not end a run."""
+        try:
+            picture()
+        except Exception as error:
+            LOGGER.warning(f"{getattr(picture, '__name__', 'a picture')} failed ({error}); the run goes on without it")
+
+    def _close_loaders(self) -> None:
+        for loader in (self.train_loader, self.test_loader):
+            close = getattr(loader, "close", None)
+            if close is not None:
+                close()
+
+
+def utc_now() -> str:
+    """The moment, for checkpoints."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _settings(cfg: Any, overrides: Mapping[str, Any], task: str) -> Settings:
+    """One checked Settings object out of what a trainer was given."""
+    if isinstance(cfg, Settings):
+        changed = overrides.changed() if isinstance(overrides, Overrides) else overrides
+        settings = make_settings("train", changed, base=cfg)
+    elif isinstance(cfg, Mapping):
+        settings = make_settings("train", {**cfg, **overrides})
+    else:
+        settings = make_settings("train", overrides, cfg=cfg)
+    if task and settings.task != task:
+        if settings.is_user_set("task"):
+            raise SettingValueError(f"task={settings.task}, but this trainer is for task={task}. Leave `task` out.")
+        settings.assign("task", task, origin="auto")
+    check_supported(settings)
+    return settings
