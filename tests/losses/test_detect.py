@@ -260,3 +260,25 @@ def test_one_level_uses_its_own_stride_for_small_targets():
     batch = {"batch_idx": torch.zeros(1), "cls": torch.zeros(1), "bboxes": torch.tensor([[0.52, 0.52, 0.02, 0.02]])}
     (fg, *_), _, _ = v8DetectionLoss(model).get_assigned_targets_and_loss(preds, batch)
     assert 1 <= int(fg.sum()) <= 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("reg_max", [1, 16])
+def test_nothing_waits_for_the_gpu_if_targets_are_on_the_host(reg_max):
+    expected = _run(_loss(reg_max, 1), _preds(reg_max), _batch())
+    loss = v8DetectionLoss(stand_in_model(nc=NC, reg_max=reg_max, strides=STRIDES).cuda(), 7, 1)
+    preds = {key: value.detach().cuda().requires_grad_() for key, value in _preds(reg_max).items() if key != "feats"}
+    preds["feats"] = feature_maps(IMAGE_HW, STRIDES)
+    batch = _batch()
+    loss(preds, batch)[0].sum().backward()  # the first call may load kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        vector, _ = loss(preds, batch)
+        gradients = torch.autograd.grad(vector.sum(), [preds["boxes"], preds["scores"]])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(vector.cpu(), expected[0], rtol=1e-4, atol=1e-5)
+    for gradient, reference in zip(gradients, expected[2], strict=True):
+        torch.testing.assert_close(gradient.cpu(), reference, rtol=1e-3, atol=1e-5)
+    on_gpu = {key: value.cuda() for key, value in batch.items()}
+    torch.testing.assert_close(loss(preds, on_gpu)[0], vector)

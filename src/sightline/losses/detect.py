@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import DataError
-from sightline.losses.assign.candidates import CandidatePairs
+from sightline.losses.assign.candidates import CandidatePairs, send
 from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
 from sightline.losses.precision import at_least_float32
 from sightline.losses.targets import pad_targets
@@ -189,7 +189,7 @@ class v8DetectionLoss:
         pairs = None
         if _lists_pairs(self.assigner):
             pairs = self.assigner.candidates(boxes, valid, points * strides, shapes)
-        labels, boxes, valid = (part.to(raw.device, non_blocking=True) for part in (labels, boxes, valid))
+        labels, boxes, valid = (send(part, raw.device) for part in (labels, boxes, valid))
         targets = Targets(labels, boxes, valid, points, strides, pairs)
         if shared is not None:
             shared[key] = targets

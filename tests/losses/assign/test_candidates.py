@@ -34,9 +34,11 @@ def _random_boxes(seed: int, images: int = 2, slots: int = 9) -> tuple[torch.Ten
     boxes = torch.cat([near, near + size], dim=-1)
     boxes[0, 0] = torch.tensor([-50.0, -50.0, 400.0, 400.0])  # everything
     boxes[0, 1] = torch.tensor([900.0, 900.0, 950.0, 950.0])  # outside
-    boxes[0, 2] = torch.tensor([4.0, 4.0, 20.0, 12.0])  # corners on anchor points: the border does not count
+    boxes[0, 2] = torch.tensor([4.0, 4.0, 20.0, 20.0])  # corners on anchor points: the border does not count
     boxes[0, 3] = torch.tensor([30.0, 30.0, 20.0, 20.0])  # corners in the wrong order
-    return boxes, torch.rand(images, slots, generator=generator) < 0.8
+    valid = torch.rand(images, slots, generator=generator) < 0.8
+    valid[0, :4] = True
+    return boxes, valid
 
 
 @pytest.mark.parametrize("seed", range(4))
