@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,7 +124,13 @@ def test_to_df_without_polars_names_the_extra(monkeypatch: pytest.MonkeyPatch):
         filled(random_images()).to_df()
 
 
-def test_to_df():
+def test_to_df_hands_the_rows_to_polars(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "polars", SimpleNamespace(DataFrame=tuple))
+    metrics = filled(random_images())
+    assert metrics.to_df() == tuple(metrics.summary())
+
+
+def test_to_df_with_polars_itself():
     pytest.importorskip("polars")
     metrics = filled(random_images())
     assert metrics.to_df().to_dicts() == metrics.summary()
