@@ -96,7 +96,7 @@ OVERLAPS: dict[str, Callable[[Arrays], np.ndarray]] = {
 
 INPUTS = {"xyxy", "xyxy2", "oob_xyxy", "xywhr", "xywhr2", "kpts", "flip_idx", "mask_a", "mask_b"}
 
-# Prefixes of what other tests compare or a later subject brings. A key that is nowhere fails.
+# Prefixes of what test_geometry.py compares or a later subject brings. A key that is nowhere fails.
 KEYS_ELSEWHERE = {
     "seg": "polygons: box of a polygon in an image, data/transforms",
     "segments2boxes": "polygons: data/transforms",
