@@ -26,7 +26,9 @@ from sightline.log import LOGGER
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 # Names under which weights were released; anything else is a file of the user's, and a typo must not go to the network.
 RELEASED = re.compile(r"(yolov?\d+[a-z]{0,2}\d?u?(-p[26]|-seg|-pose|-obb|-cls|-sem|-world|-worldv2)*|rtdetr-[lx])\.pt")
-WEIGHTS_LICENCE = "official Ultralytics weights, licence AGPL-3.0 (not the licence of sightline); what you train from them may fall under it too"
+WEIGHTS_LICENCE = (
+    "official Ultralytics weights, licence AGPL-3.0 (not that of sightline); what you train from them may fall under it"
+)
 CHUNK = 1 << 18
 RETRIES = 4  # after a cut connection, each time from where it was cut
 TIMEOUT = 30.0  # seconds without a byte
@@ -73,8 +75,9 @@ def fetch_weights(name: str | os.PathLike[str]) -> Path:
     if not cached.is_file():
         if not released and not assets_url():
             raise MissingFileError(
-                f"Weights file {path.name} is neither in {Path.cwd()} nor in {cached.parent}, and no weights of that name "
-                f"were released{_neighbours(path)}. Give the path of a file, or a released name such as yolo26n.pt."
+                f"Weights file {path.name} is neither in {Path.cwd()} nor in {cached.parent}, and no weights of "
+                f"that name were released{_neighbours(path)}. Give the path of a file, "
+                "or a released name such as yolo26n.pt."
             )
         _download_weights(path.name, cached)
     if released:
@@ -109,7 +112,7 @@ def _neighbours(path: Path) -> str:
 def download(url: str, target: str | os.PathLike[str], *, checksum: str | None = None, pause: float = 1.0) -> Path:
     """Fetch an http(s) address into a file.
 
-    A transfer that was cut, now or in an earlier run, goes on where it stopped, when the server still has the same file.
+    A transfer that was cut, now or in an earlier run, goes on where it stopped if the server still has the same file.
 
     Args:
         target: the file to make; nothing is fetched when it exists.

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ class ScanReport:
             lines += [f"  {title}: {text}" for text in texts[:shown]]
             if len(texts) > shown:
                 lines.append(
-                    f"  … and {len(texts) - shown} more like these {len(texts)}; `.report.messages` of the index has all"
+                    f"  … and {len(texts) - shown} more such lines (`report.messages` of the index has them all)"
                 )
         return "\n".join(lines)
 
@@ -136,9 +137,9 @@ class PathList(Sequence[str]):
 class LabelIndex:
     """Labels of n images with R objects in all.
 
-    The arrays (all by name in `arrays`): shapes (n, 2) int32 upright height, width · row_offsets (n + 1) int64 ·
-    rows (R, 5) float32 class, cx, cy, w, h · point_offsets (R + 1) int64 and points (P, 2) float32, the polygons (a box row has none;
-    both have length 0 where no file has polygons) · keypoints (R, K, 3) float32 · path_bytes, path_offsets.
+    The arrays, by name in `arrays`: shapes (n, 2) int32 upright height, width; row_offsets (n + 1) int64; rows (R, 5)
+    float32 class, cx, cy, w, h; point_offsets (R + 1) int64 and points (P, 2) float32, the polygons (a box row has
+    none; both have length 0 where no file has polygons); keypoints (R, K, 3) float32; path_bytes, path_offsets.
     Do not write into them: they may be mapped from a file.
     """
 
@@ -182,7 +183,7 @@ class LabelIndex:
             offsets = self.arrays["point_offsets"][first : last + 1]
             if len(rows) and (np.diff(offsets) > 0).all():
                 points = self.arrays["points"]
-                polygons = [points[start:end] for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+                polygons = [points[start:end] for start, end in pairwise(offsets)]
         if "keypoints" in self.arrays:
             keypoints = self.arrays["keypoints"][first:last]
         return ImageLabels(rows[:, 0], rows[:, 1:], polygons, keypoints)
@@ -357,8 +358,8 @@ def _judge(index: LabelIndex, paths: Sequence[str], rules: LabelRules, *, requir
         raise DataError(f"{name}: none of the {report.total} images can be used:\n  {listed}{more}")
     if not report.found:
         text = (
-            f"{name}: no label file found for any of {report.total} images. For {paths[0]} it should be {label_path(paths[0])} "
-            "(the last folder `images` of the path becomes `labels`)."
+            f"{name}: no label file found for any of {report.total} images. For {paths[0]} it should be "
+            f"{label_path(paths[0])} (the last folder `images` of the path becomes `labels`)."
         )
         if require_labels:
             raise DataError(text)
@@ -371,8 +372,8 @@ def _judge(index: LabelIndex, paths: Sequence[str], rules: LabelRules, *, requir
         lacking = len(index.arrays["rows"]) - int((np.diff(index.arrays["point_offsets"]) > 0).sum())
         if lacking:
             raise DataError(
-                f"{name}: {lacking} of {len(index.arrays['rows'])} objects have no polygon, which task={rules.task} needs. "
-                "Every row must be `class x1 y1 x2 y2 x3 y3 …`; data of boxes trains task=detect."
+                f"{name}: {lacking} of {len(index.arrays['rows'])} objects have no polygon, which task={rules.task} "
+                "needs. Every row must be `class x1 y1 x2 y2 x3 y3 …`; data of boxes trains task=detect."
             )
 
 

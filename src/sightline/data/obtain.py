@@ -57,8 +57,11 @@ def built_in_names() -> list[str]:
 # ------------------------------------------------------------------------------------------------- finding
 
 
-def find_yaml(data: str | os.PathLike[str]) -> Path:
+def find_yaml(data: str | os.PathLike[str]) -> tuple[Path, bool]:
     """The YAML file that `data` stands for; see `load_dataset_spec` for what it may be.
+
+    Returns:
+        The file, and whether it came out of an archive: then the data is beside it, whatever its `path` says.
 
     Raises:
         MissingFileError: there is none; the message has near names.
@@ -69,9 +72,9 @@ def find_yaml(data: str | os.PathLike[str]) -> Path:
         return _from_address(text)
     path = Path(text).expanduser()
     if path.is_dir():
-        return _in_folder(path)
+        return _in_folder(path), False
     if path.is_file() and is_archive(path):
-        return _in_folder(_unpacked(path, cache_folder("datasets") / archive_stem(path)))
+        return _in_folder(_unpacked(path, cache_folder("datasets") / archive_stem(path))), True
     candidates = (
         [path] if path.suffix in YAML_SUFFIXES else [path, *(Path(f"{path}{suffix}") for suffix in YAML_SUFFIXES)]
     )
@@ -81,11 +84,11 @@ def find_yaml(data: str | os.PathLike[str]) -> Path:
                 raise DataError(
                     f"data={text} is a {candidate.suffix or 'nameless'} file; it should be a YAML, zip or tar file."
                 )
-            return candidate
+            return candidate, False
     if path.parent == Path("."):
         for name in built_in_names():
             if name.lower() == path.name.removesuffix(path.suffix if path.suffix in YAML_SUFFIXES else "").lower():
-                return built_in_folder() / f"{name}.yaml"
+                return built_in_folder() / f"{name}.yaml", False
     raise MissingFileError(_not_found(text, path))
 
 
@@ -115,20 +118,20 @@ def _in_folder(folder: Path) -> Path:
     )
 
 
-def _from_address(url: str) -> Path:
+def _from_address(url: str) -> tuple[Path, bool]:
     name = file_name(url)
     folder = cache_folder("datasets")
     if name.endswith(YAML_SUFFIXES):
-        return download(url, folder / name)
+        return download(url, folder / name), False
     if not is_archive(name):
         raise DataError(f"data={url}: the address should end in .yaml, .zip, .tar, .tar.gz or .tgz.")
     target = folder / archive_stem(name)
     if target.is_dir():
-        return _in_folder(target)
+        return _in_folder(target), True
     archive = download(url, folder / ".downloads" / name)
     unpacked = _unpacked(archive, target)
     archive.unlink(missing_ok=True)
-    return _in_folder(unpacked)
+    return _in_folder(unpacked), True
 
 
 def _unpacked(archive: Path, target: Path) -> Path:
@@ -151,7 +154,7 @@ def _unpacked(archive: Path, target: Path) -> Path:
 # ------------------------------------------------------------------------------------------------- fetching
 
 
-def fetch(declared: Any, root: Path, *, is_there: Callable[[], bool], source: str) -> None:
+def fetch(declared: Any, root: Path, *, is_there: Callable[[], bool], source: str, licence: str = "") -> None:
     """Bring a data set to `root`, unless another process did it meanwhile.
 
     Args:
@@ -163,6 +166,8 @@ def fetch(declared: Any, root: Path, *, is_there: Callable[[], bool], source: st
         DownloadError, OutputError: as they say.
     """
     files, convert, make = _declaration(declared, source)
+    if licence:
+        LOGGER.info(f"{source}: {licence}")
     with lock(root.with_name(f".{root.name}.lock")):
         if is_there():
             return
@@ -187,8 +192,8 @@ def _declaration(
     if isinstance(declared, str):
         if not re.fullmatch(r"https?://\S+", declared.strip()):
             raise DataError(
-                f"{source}: the data is not there, and `download` holds Python or shell text, which sightline does not execute. "
-                "Fetch the data yourself, or write the address of an archive there (`download: https://…/data.zip`)."
+                f"{source}: the data is not there, and `download` holds Python or shell text, which sightline does not "
+                "execute. Fetch the data yourself, or write the address of an archive there (`download: https://…/data.zip`)."
             )
         declared = {"files": [{"url": declared.strip()}]}
     elif isinstance(declared, list):
@@ -200,7 +205,8 @@ def _declaration(
         url = item.get("url") if isinstance(item, Mapping) else None
         if not isinstance(url, str) or not is_archive(file_name(url)) or not item.keys() <= {"url", "checksum", "into"}:
             raise DataError(
-                f"{source}: every file of `download` needs a `url` of a zip or tar file (and may have checksum, into); found {item!r:.100}."
+                f"{source}: every file of `download` needs a `url` of a zip or tar file, and may have `checksum` and "
+                f"`into`; found {item!r:.100}."
             )
         if ".." in Path(item.get("into", "")).parts or Path(item.get("into", "")).is_absolute():
             raise DataError(f"{source}: `into: {item['into']}` of `download` should be a folder inside the data set.")
@@ -255,7 +261,8 @@ class _scratch:
             self.path.chmod(0o755)
         except OSError as error:
             raise OutputError(
-                f"Cannot write in {self.target.parent}: {error.strerror or error}. Set SIGHTLINE_DATASETS to a folder you may write to."
+                f"Cannot write in {self.target.parent}: {error.strerror or error}. "
+                "Set SIGHTLINE_DATASETS to a folder you may write to."
             ) from error
         return self.path
 

@@ -1,8 +1,8 @@
 """The built-in data set `shapes`: drawn here from fixed seeds, so that training can be tried without any download.
 
-300 training and 60 validation images of 320 px. Five classes that differ in outline only: colour, filling, size, angle and
-proportions are drawn from the same distributions for all. Backgrounds are textured; a tenth of the images has no object.
-Drawn with NumPy alone, so that the pixels do not depend on the version of a drawing library.
+300 training and 60 validation images of 320 px. Five classes that differ in outline only: colour, filling, size, angle
+and proportions are drawn from the same distributions for all. Backgrounds are textured; a tenth of the images has no
+object. Drawn with NumPy alone, so that the pixels do not depend on the version of a drawing library.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ SEED = 26  # another number is another data set; so is any change to the drawing
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """image: (320, 320, 3) uint8 BGR. rows: (N, 5) class, cx, cy, w, h divided by 320. hidden: (N,) share of the area covered."""
+    """One picture and its objects.
+
+    image: (320, 320, 3) uint8 BGR. rows: (N, 5) class, cx, cy, w, h divided by 320, around what is visible.
+    hidden: (N,) share of each object's area that others cover.
+    """
 
     image: np.ndarray
     rows: np.ndarray
@@ -104,7 +108,7 @@ def _turn(angle: float) -> np.ndarray:
 
 
 def _polygon(rng: np.random.Generator, kind: int) -> np.ndarray:
-    """(V, 2) corners in pixels around 0, turned, stretched a little, with a longest side drawn for all classes alike."""
+    """(V, 2) corners in pixels around 0, turned, stretched a little, of a size drawn for all classes alike."""
     stretch = np.array([1.0, rng.uniform(0.8, 1.25)])
     corners = (outline(kind) * stretch) @ _turn(rng.uniform(0, 2 * np.pi)).T
     small = rng.random() < 0.24
@@ -193,23 +197,25 @@ def _centred(boxes: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- painting
 
 
-def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
-    """(320, 320) smooth noise in [0, 1] with about `cells` bumps a side."""
+def _noise(rng: np.random.Generator, cells: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
+    """(height, width) smooth noise in [0, 1]; `cells` bumps would fit in 320 pixels."""
     grid = rng.random((cells + 1, cells + 1))
     at = np.linspace(0, cells, SIZE)
     low = np.minimum(at.astype(int), cells - 1)
     part = at - low
     part = part * part * (3 - 2 * part)  # no visible seams between cells
-    rows = grid[low] * (1 - part)[:, None] + grid[low + 1] * part[:, None]
-    return rows[:, low] * (1 - part) + rows[:, low + 1] * part
+    down, right = low[:height], low[:width]
+    rows = grid[down] + part[:height, None] * (grid[down + 1] - grid[down])  # (height, cells + 1)
+    left = rows[:, right]
+    return left + part[:width] * (rows[:, right + 1] - left)
 
 
-def _waves(rng: np.random.Generator) -> np.ndarray:
-    """(320, 320) stripes in [0, 1], straight or bent."""
+def _waves(rng: np.random.Generator, height: int = SIZE, width: int = SIZE) -> np.ndarray:
+    """(height, width) stripes in [0, 1], straight or bent."""
     angle, length = rng.uniform(0, np.pi), rng.uniform(8, 40)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    bend = _noise(rng, 4) * rng.uniform(0, 30)
-    return 0.5 + 0.5 * np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle) + bend) / length)
+    phase = _noise(rng, 4, height, width) * rng.uniform(0, 30)
+    phase += np.arange(width) * np.cos(angle) + np.arange(height)[:, None] * np.sin(angle)
+    return 0.5 + 0.5 * np.sin(phase * (2 * np.pi / length))
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
@@ -217,7 +223,7 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """(320, 320, 3) float: two or three colours mixed by noise, stripes or patches, with grain."""
+    """(320, 320, 3) float32: two or three colours mixed by noise, stripes or patches, with grain."""
     style = int(rng.integers(4))
     first = _colour(rng)
     second = (first + rng.uniform(-90, 90, 3)).clip(10, 245)
@@ -228,9 +234,12 @@ def _background(rng: np.random.Generator) -> np.ndarray:
         mix = np.floor(mix * 5) / 4  # patches with hard edges, like a map or camouflage
     elif style == 3:
         mix = 0.5 * mix + 0.5 * ((_waves(rng) > 0.5) ^ (_waves(rng) > 0.5))
-    image = first + mix[:, :, None] * (second - first)
     grain = rng.normal(0, rng.uniform(0, 2.5), (SIZE // 2, SIZE // 2))
-    return image + np.repeat(np.repeat(grain, 2, axis=0), 2, axis=1)[:, :, None]
+    image = np.empty((SIZE, SIZE, 3), np.float32)
+    for channel in range(3):
+        image[:, :, channel] = first[channel] + mix * (second - first)[channel]
+    image += np.repeat(np.repeat(grain, 2, axis=0), 2, axis=1)[:, :, None].astype(np.float32)
+    return image
 
 
 def _paint(rng: np.random.Generator, image: np.ndarray, coverage: np.ndarray, left: int, top: int) -> None:
@@ -247,8 +256,9 @@ def _paint(rng: np.random.Generator, image: np.ndarray, coverage: np.ndarray, le
         mix = np.zeros((height, width))
     elif style == 1:
         mix = np.broadcast_to(np.linspace(0, 1, width), (height, width))
+    elif style == 2:
+        mix = _waves(rng, height, width)
     else:
-        source = _waves(rng) if style == 2 else _noise(rng, int(rng.integers(20, 50)))
-        mix = source[:height, :width]
+        mix = _noise(rng, int(rng.integers(20, 50)), height, width)
     filling = colour + mix[:, :, None] * (other - colour)
     patch += coverage[:, :, None] * (filling - patch)

@@ -1,4 +1,4 @@
-"""What a data set is: its folder, the images of each split, its classes. Read from a YAML file, checked, never executed.
+"""What a data set is: its folder, the images of each split, its classes. Read from a YAML file, never executed.
 
 Finding the YAML behind a name, a folder, an archive or an address, and fetching what is missing, is in `obtain.py`.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from sightline.data import obtain
 from sightline.data.formats.yolo import list_images, take_fraction
 from sightline.errors import DataError, MissingFileError
 from sightline.files import cache_folder
@@ -122,14 +123,14 @@ def load_dataset_spec(
         DataError: the description is wrong; the message names file and key.
         DownloadError, OutputError: fetching failed.
     """
-    from sightline.data import obtain  # it needs the functions below
-
     if isinstance(data, Mapping):
         yaml_path = Path(data["yaml_file"]) if data.get("yaml_file") else None
         values = {key: value for key, value in data.items() if key != "yaml_file" and value is not None}
     else:
-        yaml_path = obtain.find_yaml(data)
+        yaml_path, from_archive = obtain.find_yaml(data)
         values = read_yaml(yaml_path)
+        if from_archive:
+            values["path"] = str(yaml_path.parent.absolute())
     source = str(yaml_path or "the data dictionary")
     check_types(values, source)
     root = find_root(values, yaml_path, split)
@@ -140,7 +141,11 @@ def load_dataset_spec(
     if not (values.get("download") and autodownload):
         raise MissingFileError(_missing(spec, split, missing[0]))
     obtain.fetch(
-        values["download"], root, is_there=lambda: all(entry.exists() for entry in spec.entries(split)), source=source
+        values["download"],
+        root,
+        is_there=lambda: all(entry.exists() for entry in spec.entries(split)),
+        source=source,
+        licence=str(values.get("licence", "")),
     )
     spec = _make(values, yaml_path, root)
     for entry in spec.entries(split):
@@ -153,7 +158,7 @@ def load_dataset_spec(
     return spec
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML without the words yes, no, on and off as truth values: classes are called that."""
 
 
@@ -288,8 +293,8 @@ def _names(values: Mapping[str, Any], source: str) -> dict[int, str]:
         raise DataError(f"{source}: `names` is empty; a data set has at least one class.")
     if sorted(named) != list(range(len(named))) or len(named) != len(names):
         raise DataError(
-            f"{source}: the keys of `names` should be 0 … {len(names) - 1} without a gap, one for each of the {len(names)} "
-            f"classes; found {', '.join(map(str, sorted(named)[:20]))}."
+            f"{source}: the keys of `names` should be 0 … {len(names) - 1} without a gap, one for each of the "
+            f"{len(names)} classes; found {', '.join(map(str, sorted(named)[:20]))}."
         )
     if nc is not None and nc != len(named):
         raise DataError(
@@ -303,12 +308,10 @@ def _keypoints(values: Mapping[str, Any], source: str) -> tuple[tuple[int, int] 
     if shape is None:
         return None, None
     if len(shape) != 2 or not all(isinstance(side, int) and side > 0 for side in shape) or shape[1] not in (2, 3):
-        raise DataError(
-            f"{source}: `kpt_shape` is {shape}; it should be [keypoints, 2] (x, y) or [keypoints, 3] (x, y, visibility)."
-        )
+        raise DataError(f"{source}: `kpt_shape` is {shape}; it should be [K, 2] (x, y) or [K, 3] (x, y, visibility).")
     if flip and sorted(map(str, flip)) != sorted(map(str, range(shape[0]))):
         raise DataError(
-            f"{source}: `flip_idx` should have each of 0 … {shape[0] - 1} once, for the {shape[0]} keypoints; found {flip}."
+            f"{source}: `flip_idx` should have each of 0 … {shape[0] - 1} once, for {shape[0]} keypoints; found {flip}."
         )
     return (shape[0], shape[1]), tuple(int(i) for i in flip) if flip else None
 
@@ -338,13 +341,11 @@ def find_root(values: Mapping[str, Any], yaml_path: Path | None, split: str) -> 
 
 
 def _is_built_in(yaml_path: Path) -> bool:
-    from sightline.data.obtain import built_in_folder
-
-    return yaml_path.absolute().parent == built_in_folder()
+    return yaml_path.absolute().parent == obtain.built_in_folder()
 
 
 def _entries(root: Path, value: str | list[str]) -> list[Path]:
-    """Absolute paths of a split's entries. Exports of some tools write `../train/images` for a folder beside the YAML."""
+    """Absolute paths of a split's entries. Some tools export `../train/images` for a folder beside the YAML."""
     entries = []
     for item in [value] if isinstance(value, (str, os.PathLike)) else value:
         text = str(item)
@@ -361,6 +362,6 @@ def _normal(path: Path) -> Path:
 
 def _missing(spec: DatasetSpec, split: str, entry: Path) -> str:
     return (
-        f"{spec.source}: {split}: {entry} does not exist. `{split}` is looked up in the data set's folder {spec.root}; a relative `path` "
-        f"is tried beside the YAML file, in the working directory and in {cache_folder('datasets')}."
+        f"{spec.source}: {split}: {entry} does not exist. `{split}` is looked up in the data set's folder {spec.root}; "
+        f"a relative `path` is tried beside the YAML file, in the working directory and in {cache_folder('datasets')}."
     )

@@ -32,8 +32,8 @@ class ImageFacts:
 class Pair:
     """The verdict on one image and its label file.
 
-    labels is None when the pair is dropped. problems say why it is dropped, notices what is odd about a pair that is used;
-    each text begins with the file it is about.
+    labels is None when the pair is dropped. problems say why it is dropped, notices what is odd about a pair that is
+    used; each text begins with the file it is about.
     """
 
     image: str
@@ -244,8 +244,8 @@ def _inspect_other(head: bytes, name: str) -> ImageFacts:
             plain = image.getexif().get(0x0112, 1) == 1 and image.mode in _PLAIN_MODES
             whole = _is_whole(image, head, os.path.getsize(name))
     except Exception as error:
-        if head[4:8] == b"ftyp" or _is_heif(name):
-            return _decoded(name, "HEIF")  # its error says which part is missing
+        if head[4:8] == b"ftyp" or head[:4] in (b"II*\0", b"MM\0*"):
+            return _decoded(name, "")  # OpenCV may read it, and if not, the error says which part is missing
         raise ImageError(f"{name} is damaged or not an image format that can be read here") from error
     if form not in _FORMATS:
         raise ImageError(f"{name} is a {form} file, which is not among the formats that can be used")
@@ -266,7 +266,3 @@ def _is_whole(image: Any, head: bytes, size: int) -> bool:
         ]
         return bool(ends) and size >= max(ends)
     return False
-
-
-def _is_heif(name: str) -> bool:
-    return name.lower().endswith((".heic", ".heif"))

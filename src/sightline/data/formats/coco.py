@@ -1,7 +1,7 @@
 """COCO instance annotations (one JSON file a split) → YOLO label files.
 
-Source: https://cocodataset.org/#format-data. Boxes are [left, top, width, height] in pixels; crowd regions stand for many
-objects at once and are left out. Categories in the order of their ids become classes 0, 1, 2, …
+Source: https://cocodataset.org/#format-data. Boxes are [left, top, width, height] in pixels; crowd regions stand for
+many objects at once and are left out. Categories in the order of their ids become classes 0, 1, 2, …
 """
 
 from __future__ import annotations

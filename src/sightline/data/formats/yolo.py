@@ -54,8 +54,8 @@ def list_images(
 
     Args:
         entries: a folder (searched at any depth), a text file with one image path a line, or several of those.
-        root: the data set's folder; a relative line of a text file is looked up beside the text file, then here, then in
-            the working directory.
+        root: the data set's folder; a relative line of a text file is looked up beside the text file, then here, then
+            in the working directory.
 
     Raises:
         MissingFileError: an entry does not exist, or there is no image in all of them.
@@ -82,7 +82,7 @@ def list_images(
 
 
 def _walk(folder: Path) -> list[str]:
-    """Files below a folder. Links to folders are followed, once each; hidden files (`._x.jpg` of a Mac) are not data."""
+    """Files below a folder. Links to folders are followed, once each; hidden files (`._x.jpg` of a Mac) are no data."""
     files: list[str] = []
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -141,7 +141,7 @@ def take_fraction(paths: Sequence[str], fraction: float, seed: int = 0) -> list[
 class LabelRules:
     """What a label file must look like.
 
-    `keypoints` is (K, D) of the data set's `kpt_shape`: for the task pose a demand, for others a licence to cut pose rows.
+    `keypoints` is (K, D) of the data set's `kpt_shape`: for the task pose a demand, for others leave to cut pose rows.
     """
 
     task: str = "detect"
@@ -160,7 +160,8 @@ class ParsedLabels:
     """The objects of one image.
 
     rows: (N, 5) float32 class, cx, cy, w, h. points: (P, 2) float32, the polygons one after the other, or (0, 2).
-    counts: (N,) int64 points of each object's polygon, or (0,) when the file has boxes. keypoints: (N, K, 3) float32 or None.
+    counts: (N,) int64 points of each object's polygon, or (0,) when the file has boxes. keypoints: (N, K, 3) float32 or
+    None. notices: remarks on a file that is used.
     """
 
     rows: np.ndarray
@@ -218,8 +219,8 @@ def _parse_boxes(lines: list[tuple[int, list[str]]], rules: LabelRules) -> Parse
             raise DataError(f"{rules.source}: task pose needs `kpt_shape: [K, D]`, which is not there.")
         width += rules.keypoints[0] * rules.keypoints[1]
     if any(len(tokens) != width for _, tokens in lines):
-        bad = [(number, f"{len(tokens)} columns instead of {width}{_column_hint(len(tokens), rules)}") for number, tokens in lines
-               if len(tokens) != width]  # fmt: skip
+        wrong = [(number, len(tokens)) for number, tokens in lines if len(tokens) != width]
+        bad = [(number, f"{count} columns instead of {width}{_column_hint(count, rules)}") for number, count in wrong]
         raise LabelFileError(_say(bad))
     values = _numbers(lines)  # (N, width)
     _check(values, lines, rules)
@@ -337,7 +338,8 @@ def _row_problem(row: np.ndarray, tokens: list[str], rules: LabelRules) -> str |
     if row[0] != np.floor(row[0]):
         return f"class {tokens[0]} is not a whole number"
     if not rules.single_cls and row[0] >= rules.nc:
-        return f"class {int(row[0])}, but {rules.source} names {rules.nc} class{'es' if rules.nc > 1 else ''} (0-{rules.nc - 1})"
+        allowed = f"{rules.nc} classes (0-{rules.nc - 1})" if rules.nc > 1 else "1 class (0)"
+        return f"class {int(row[0])}, but {rules.source} names {allowed}"
     return None
 
 
@@ -354,7 +356,7 @@ def _first_of_equal(keys: list[bytes]) -> np.ndarray:
 
 
 def _notices(rows: np.ndarray, keep: np.ndarray, lines: list[tuple[int, list[str]]]) -> list[str]:
-    """Remarks on a file that is used: duplicates left out, boxes without area (kept, as everyone's numbers include them)."""
+    """Remarks on a file that is used: duplicates left out, boxes without area (kept)."""
     notices = []
     if not keep.all():
         removed = [lines[i][0] for i in np.flatnonzero(~keep)]
