@@ -39,11 +39,18 @@ def run_layers(network: torch.nn.Module, image: torch.Tensor) -> list[torch.Tens
     return outputs
 
 
-@torch.no_grad()
 def differences(path: Path, dtype: torch.dtype, tolerance: float) -> list[str]:
     recorded = dict(np.load(path))
     network = build_model(path.stem)
     network.load_state_dict(filled_state(network, recorded))
+    return output_differences(network, recorded, dtype, tolerance)
+
+
+@torch.no_grad()
+def output_differences(
+    network: torch.nn.Module, recorded: dict[str, np.ndarray], dtype: torch.dtype, tolerance: float
+) -> list[str]:
+    """Where the outputs of a network differ from the recorded arrays; its weights must be the recorded ones."""
     network.to(dtype).eval()
     image = torch.from_numpy(np.random.default_rng(0).random(image_shape(recorded)).astype(np.float32)).to(dtype)
     problems: list[str | None] = []
