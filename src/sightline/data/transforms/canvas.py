@@ -68,7 +68,10 @@ def _add_tile(out: Array, tile: Tile, matrix: Array) -> None:
         return
     x1, y1, x2, y2 = touched
     to_patch = _shift(-x1, -y1) @ matrix
-    patch = warp_image(*_crop(tile.image, to_patch, x2 - x1, y2 - y1), (x2 - x1, y2 - y1))
+    source, to_patch = _crop(tile.image, to_patch, x2 - x1, y2 - y1)
+    if not source.size:  # a turned tile may miss the output that the rectangle around it meets
+        return
+    patch = warp_image(source, to_patch, (x2 - x1, y2 - y1))
     left, top, right, bottom = _whole(tile, matrix, touched)
     out[top:bottom, left:right] = patch[top - y1 : bottom - y1, left - x1 : right - x1]
     # Around it, pixels may be blends of this tile with grey or with a neighbour.
@@ -112,7 +115,7 @@ def _crop(image: Array, matrix: Array, width: int, height: int) -> tuple[Array, 
     back = np.linalg.inv(matrix)
     x, y, _ = back @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]], np.float64)
     x1, y1 = max(int(np.floor(x.min())) - 1, 0), max(int(np.floor(y.min())) - 1, 0)
-    x2, y2 = int(np.ceil(x.max())) + 2, int(np.ceil(y.max())) + 2
+    x2, y2 = max(int(np.ceil(x.max())) + 2, 0), max(int(np.ceil(y.max())) + 2, 0)
     return image[y1:y2, x1:x2], matrix @ _shift(x1, y1)
 
 
