@@ -118,6 +118,7 @@ def test_avif(tmp_path: Path):
         (b"", r"a\.jpg: the file is empty \(0 bytes\)"),
         (b"hello", r"a\.jpg: it is damaged or not an image format"),
         (b"\xff\xd8\xff\xe0\x00\x10JFIF", r"a\.jpg: "),
+        (b"\0\0\0\x18ftypheic\0\0\0\0heic", r"HEIC needs the package pillow-heif"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, content: bytes | None, said: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -94,6 +95,9 @@ def _decode_opencv(content: np.ndarray, channels: int) -> np.ndarray | None:
 def _decode_pillow(content: np.ndarray, name: str, channels: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
+    heic = _needs_pillow(content) and content[8:11].tobytes() != b"avi"
+    if heic:
+        _learn_heic()
     try:
         with Image.open(BytesIO(content.tobytes())) as image:
             upright = ImageOps.exif_transpose(image)
@@ -106,7 +110,17 @@ def _decode_pillow(content: np.ndarray, name: str, channels: int) -> np.ndarray:
         reason = str(error).replace("<_io.BytesIO object", "content").partition(" at 0x")[0].strip()
         if not reason or "cannot identify" in reason:
             reason = "it is damaged or not an image format that OpenCV or Pillow can read here"
+            if heic:
+                reason += "; HEIC needs the package pillow-heif, or convert the image to JPEG or PNG"
         raise ImageError(f"Cannot decode image {name}: {reason}.") from error
+
+
+def _learn_heic() -> None:
+    """Pillow reads HEIC only with the help of another package, which is used when somebody installed it."""
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 # ------------------------------------------------------------------------------------------------- first resize

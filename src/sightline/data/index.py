@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1  # of the rules and the arrays below; a cache of another version is made anew
 SHOWN = 20  # lines of each kind in the log; the report has them all
 KEPT_CACHES = 4  # files beside the labels of one folder: other lists of images, other tasks
+MANY = 5000  # images that take long enough to check for people to wonder
 POLYGON_TASKS = ("segment", "obb")
 
 
@@ -300,6 +301,8 @@ def build_index(
         key = _key(paths, contents, rules, list(pool.map(_stamp, paths, chunksize=64)))
         index = _cached(paths, rules, key) if cache else None
         if index is None:
+            if len(paths) >= MANY:
+                LOGGER.info(f"{name or spec.source}: checking {len(paths)} images and their labels, once")
             pairs = list(pool.map(lambda item: _verify(item, rules), zip(paths, contents, strict=True), chunksize=32))
             index = _assemble(pairs, rules)
             if cache:
