@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,3 +230,23 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path):
 )
 def test_released_names(name: str):
     assert download_module.RELEASED.fullmatch(name)
+
+
+def test_a_bar_on_a_terminal_and_one_line_elsewhere(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", logger="sightline")
+    download(f"{server.url}/data.bin", tmp_path / "a")
+    assert [record.getMessage() for record in caplog.records] == [f"Downloading {server.url}/data.bin (1 MB)"]
+    caplog.clear()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    download(f"{server.url}/data.bin", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == CONTENT
+    assert "MB" in terminal.getvalue()
+    assert caplog.text == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
