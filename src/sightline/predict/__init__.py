@@ -1,0 +1,1 @@
+"""Pictures, videos and streams in, results out."""
