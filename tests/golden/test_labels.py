@@ -14,7 +14,7 @@ from sightline.data.formats.yolo import LabelRules, label_path
 from sightline.data.verify import Pair, verify_pair
 
 SUBJECT = "j_labels"
-golden_files("data_metrics/j_labels/*")  # images and label files, read through the expectations
+golden_files("data_metrics/j_labels/*", "data_metrics/j_labels_expected.json")  # files read through the expectations
 
 
 def expectations() -> dict:
