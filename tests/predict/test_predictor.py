@@ -54,7 +54,7 @@ def test_boxes_come_back_in_original_pixels(
 
 
 def test_the_letterbox_by_hand(make_predictor: Make, network: Any, draw: Draw):
-    """100 × 60 at 64 px becomes 64 × 38 and 26 rows of grey: 64 is the next multiple of 32, so `rect` changes nothing."""
+    """100 × 60 at 64 px becomes 64 × 38 with 26 grey rows; 64 is the next multiple of 32, so `rect` changes nothing."""
     for rect in (False, True):
         predictor = make_predictor(rect=rect)
         predictor(draw(60, 100), model=network)
@@ -170,6 +170,8 @@ def test_mistakes_show_at_once_even_for_a_stream(make_predictor: Make, network: 
         make_predictor()(draw())
     with pytest.raises(SettingValueError, match="visualize"):
         make_predictor(visualize=True)(draw(), model=network)
+    with pytest.raises(SettingValueError, match=r"no class 2.* 0 to 1"):
+        make_predictor(classes=[1, 2])(draw(), model=network)
 
 
 # ---- streams and batches ---------------------------------------------------------------------------------------------
@@ -196,11 +198,14 @@ def test_unreadable_images_are_left_out_and_counted(
     assert "2 of 4 pictures could not be read and were skipped." in caplog.text
 
 
-def test_a_source_of_which_nothing_can_be_read(make_predictor: Make, network: Any, folder: Path, tmp_path: Path):
-    with pytest.raises(UnreadableSourceError, match=r"none of 2 file\(s\).*b\.jpg") as caught:
+def test_a_source_of_which_nothing_can_be_read(
+    make_predictor: Make, network: Any, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with pytest.raises(UnreadableSourceError, match=r"no picture could be read.*b\.jpg.*1 more") as caught:
         make_predictor(save=True)([folder / "b.jpg", folder / "c.jpg"], model=network)
     assert caught.value.exit_code == 2
     assert not (tmp_path / "runs").exists()  # nothing half-done stays
+    assert caplog.records == []  # one message, the error
 
 
 def test_speed_is_given_for_each_picture(make_predictor: Make, network: Any, draw: Draw):

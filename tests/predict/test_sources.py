@@ -162,7 +162,9 @@ def test_a_damaged_video_is_skipped(tmp_path: Path):
     (tmp_path / "broken.mp4").write_bytes(b"not a film")
     source = open_source(tmp_path / "broken.mp4")
     assert frames(source) == []
-    assert source.skipped == [(str(tmp_path / "broken.mp4"), "no frame of the video can be decoded")]
+    ((path, reason),) = source.skipped
+    assert path == str(tmp_path / "broken.mp4")
+    assert reason == f"Cannot decode video {path}: OpenCV finds no frame in it."
 
 
 def test_a_network_of_other_channels_takes_no_video(video: Path):

@@ -79,7 +79,7 @@ class FileSource(Source):
             try:
                 local = self._fetch(path) if is_address(path) else path
             except DownloadError as error:
-                self._skip(path, place, str(error))
+                self.skip(path, str(error))
                 continue
             if is_image:
                 yield from self._image(path, local, place)
@@ -90,13 +90,13 @@ class FileSource(Source):
         try:
             image = read_image(local, self._channels)
         except ImageError as error:
-            self._skip(path, place, str(error))
+            self.skip(path, str(error))
             return
         yield Frame(image=image, path=path, kind="image", title=f"{place} {path}")
 
     def _video(self, path: str, local: str, place: str) -> Iterator[Frame]:
-        if not Path(local).is_file():  # OpenCV gives no reason
-            self._skip(path, place, "the file does not exist")
+        if not Path(local).is_file():  # OpenCV would give no reason
+            self.skip(path, f"Cannot read video {path}: no such file.")
             return
         with opened(local) as capture:
             total = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if capture.isOpened() else 0
@@ -113,7 +113,7 @@ class FileSource(Source):
                 pixels = np.asarray(image, dtype=np.uint8)
                 yield Frame(image=pixels, path=path, kind="video", title=title, number=number, fps=fps)
         if number == 0:
-            self._skip(path, place, "no frame of the video can be decoded")
+            self.skip(path, f"Cannot decode video {path}: OpenCV finds no frame in it.")
         elif number < total - 1:  # containers may count one frame too many
             LOGGER.warning(f"{place} {path}: the file ends after frame {number} of {total}; it is damaged.")
 
@@ -124,10 +124,6 @@ class FileSource(Source):
         folder = Path(self._folder.name) / str(len(list(Path(self._folder.name).iterdir())))
         folder.mkdir()
         return str(download.download(address, folder / (download.file_name(address) or "file")))
-
-    def _skip(self, path: str, place: str, reason: str) -> None:
-        self.skipped.append((path, reason))
-        LOGGER.warning(f"{place} {path}: skipped. {reason}")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sightline.log import LOGGER
 from sightline.structures.pictures import Picture
 
 Kind = Literal["image", "video", "stream"]
@@ -42,7 +43,7 @@ class Source:
     Attributes:
         name: what was asked for, in words.
         seen: frames given out so far.
-        skipped: (path, reason) of what could not be read.
+        skipped: (path, reason) of what could not be read. The reason is a sentence that names the path.
         live: frames arrive whether or not anybody is ready, and there may be no end.
     """
 
@@ -52,11 +53,25 @@ class Source:
         self.name = name
         self.seen = 0
         self.skipped: list[tuple[str, str]] = []
+        self._said = 0
 
     def __iter__(self) -> Iterator[list[Frame]]:
         for batch in self.batches():
             self.seen += len(batch)
+            self.say_skipped()
             yield batch
+        if self.seen:
+            self.say_skipped()
+
+    def skip(self, path: str, reason: str) -> None:
+        """Note what cannot be read."""
+        self.skipped.append((path, reason))
+
+    def say_skipped(self) -> None:
+        """Warn about what was noted since the last time; not before the first frame, for with none it is an error."""
+        for _, reason in self.skipped[self._said :]:
+            LOGGER.warning(f"skipped: {reason}")
+        self._said = len(self.skipped)
 
     def batches(self) -> Iterator[list[Frame]]:
         """What a kind of source fills in."""

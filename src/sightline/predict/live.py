@@ -42,8 +42,7 @@ class LiveSource(Source):
             if reader.is_open:
                 self._readers.append(reader)
             else:
-                self.skipped.append((str(address), "it cannot be opened"))
-                LOGGER.warning(f"stream {address}: skipped. It cannot be opened.")
+                self.skip(str(address), f"Stream {address} cannot be opened.")
         if not self._readers:
             what = ", ".join(str(address) for address in addresses)
             raise MissingSourceError(
@@ -82,7 +81,13 @@ class _Reader:
 
     def __init__(self, address: str | int, *, vid_stride: int, buffer: bool) -> None:
         self.address = str(address)
-        self._capture = cv2.VideoCapture(address)
+        # OpenCV would add lines of its own to the error that names the camera.
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            self._capture = cv2.VideoCapture(address)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
         self.is_open = bool(self._capture.isOpened())
         self._vid_stride = vid_stride
         self._buffer = buffer

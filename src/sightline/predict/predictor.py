@@ -179,6 +179,7 @@ class BasePredictor:
                 raise UsageError("A predictor needs a model: predictor(source, model=network).")
             return
         network = load_network(model)
+        self._check_classes(network)
         self.device = select_device(self.args.device)
         state = self._state_of(network)
         reference, known = self._copied
@@ -304,6 +305,14 @@ class BasePredictor:
         if self.args.show:
             check_windows()
 
+    def _check_classes(self, network: Any) -> None:
+        unknown = [index for index in self.args.classes or () if index not in network.names]
+        if unknown:
+            raise SettingValueError(
+                f"classes={self.args.classes}: the model has no class {unknown[0]}. "
+                f"It has {len(network.names)} classes, 0 to {len(network.names) - 1}."
+            )
+
     def _state_of(self, network: nn.Module) -> tuple[Any, ...]:
         """What the private copy depends on; changes when a weight does, because tensors count their changes."""
         tensors = (*network.parameters(), *network.buffers())
@@ -317,10 +326,9 @@ class BasePredictor:
         """The last lines on the console; an error when there was nothing to work on."""
         skipped = source.skipped
         if self.seen == 0 and not self._stopped:
-            first = f" First: {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-            raise UnreadableSourceError(
-                f"source={source.name}: none of {len(skipped)} file(s) could be read as an image or video.{first}"
-            )
+            reason = f" {skipped[0][1]}" if skipped else ""
+            more = f" So it is with {len(skipped) - 1} more." if len(skipped) > 1 else ""
+            raise UnreadableSourceError(f"source={source.name}: no picture could be read.{reason}{more}")
         if skipped:
             LOGGER.warning(f"{len(skipped)} of {len(skipped) + self.seen} pictures could not be read and were skipped.")
         if self.args.verbose:
