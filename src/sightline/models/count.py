@@ -66,7 +66,9 @@ def gflops(network: nn.Module, *, imgsz: int = 640) -> float:
 def table(network: nn.Module) -> str:
     """One line a layer: index, inputs, parameters, block."""
     rows = [f"{'#':>3}  {'from':<16} {'parameters':>12}  block"]
-    rows += [f"{layer.i:>3}  {layer.f!s:<16} {layer.np:>12,}  {layer.type}" for layer in network.model]
+    for layer in network.model:
+        parameters = sum(each.numel() for each in layer.parameters())
+        rows.append(f"{layer.i:>3}  {layer.f!s:<16} {parameters:>12,}  {layer.type}")
     return "\n".join(rows)
 
 

@@ -18,8 +18,6 @@ from sightline.models.spec import ModelSpec, read_spec
 from sightline.models.weights import TransferReport, transfer
 from sightline.nn.heads.detect import Detect
 
-STRIDE_PROBE = 256  # pixels; a multiple of every stride there is
-
 
 class DetectionModel(nn.Module):
     """A detector: backbone, neck and head as one sequence of layers under `model`.
@@ -64,7 +62,7 @@ class DetectionModel(nn.Module):
         self.class_weights: Tensor | None = None
         self.criterion: Any = None
         self.inplace = True  # scripts read it
-        self.head.stride = self.stride = self._find_strides()
+        self.head.stride = self.stride = torch.tensor(stack.find_strides(self.model, self.spec), dtype=torch.float32)
         self.head.init_biases()
         if verbose:
             self.info()
@@ -131,7 +129,7 @@ class DetectionModel(nn.Module):
             LOGGER.info(report.summary())
         return report
 
-    def fuse(self, verbose: bool = True) -> DetectionModel:
+    def fuse(self, verbose: bool = False) -> DetectionModel:
         """Fold for inference, in place: BatchNorm into convolutions, and away with the branch that is not used."""
         if not self.is_fused():
             fuse(self)
@@ -165,10 +163,6 @@ class DetectionModel(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # Copies (the EMA) and files start without a criterion: it holds tensors, settings and a schedule of this run.
         return {**self.__dict__, "criterion": None}
-
-    def _find_strides(self) -> Tensor:
-        shapes = stack.shapes_into_head(self.model, self.spec, STRIDE_PROBE)
-        return torch.tensor([STRIDE_PROBE / shape[-2] for shape in shapes])
 
 
 def load_spec(cfg: str | Path | Mapping[str, Any] | ModelSpec, *, scale: str | None = None) -> ModelSpec:

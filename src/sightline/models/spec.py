@@ -179,6 +179,8 @@ def _rows(data: Mapping[str, Any], file: str) -> tuple[tuple[LayerSpec, ...], tu
         for number, row in enumerate(data[section], 1):
             where = f"{file}: {section} row {number} (layer {index})"
             rows.append(_row(row, where, index, names, data))
+            if layers.find_layer(rows[-1].block).head and (section, number) != (SECTIONS[-1], len(data[section])):
+                raise ModelError(f"{where}: {rows[-1].block} is a head, which must be the last row of all.")
             if isinstance(row, Mapping) and "name" in row:
                 if row["name"] in names:
                     raise ModelError(

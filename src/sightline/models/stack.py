@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from sightline.nn.conv import Conv
 
 # What `activation:` of a description may name, with or without the reference's spelling `nn.ReLU()`.
 ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Mish, nn.Hardswish, nn.Identity, nn.ELU)
+
+# Pixels of the images that show the strides. The first is cheap; the last is a multiple of every stride there is.
+PROBES = (64, 256)
 
 
 def make_layers(spec: ModelSpec) -> nn.Sequential:
@@ -50,8 +53,9 @@ def make_layers(spec: ModelSpec) -> nn.Sequential:
 
 
 def saved_layers(stack: Sequence[nn.Module]) -> list[int]:
-    """Indices of the layers that a later one reads and that are not simply the one before it."""
-    return sorted({index for layer in stack for index in inputs_of(layer) if index != layer.i - 1})
+    """Indices of the layers that a later one names as its input, other than by −1."""
+    named = [(layer, each) for layer in stack for each in (layer.f if isinstance(layer.f, list) else [layer.f])]
+    return sorted({each if each >= 0 else layer.i + each for layer, each in named if each != -1})
 
 
 def inputs_of(layer: nn.Module) -> list[int]:
@@ -60,45 +64,69 @@ def inputs_of(layer: nn.Module) -> list[int]:
     return [each if each >= 0 else layer.i + each for each in sources]
 
 
-def shapes_into_head(stack: nn.Sequential, spec: ModelSpec, size: int) -> list[torch.Size]:
-    """Shapes of the maps that enter the last layer for an image (1, C, size, size). No arithmetic is done.
+@torch.no_grad()
+def find_strides(stack: nn.Sequential, spec: ModelSpec) -> list[float]:
+    """Pixels of the image per cell of each map that enters the last layer. Statistics of norms are left alone.
 
     Raises:
         ModelError: a layer cannot take what it is fed; names file and row.
     """
+    training = stack.training
+    stack.eval()
+    try:
+        for size in PROBES:
+            heights = _heights_into_head(stack, spec, size)
+            if heights and min(heights) > 1:  # a map of one cell may stand for less than a cell
+                break
+    finally:
+        stack.train(training)
+    return [size / height for height in heights]
+
+
+def _heights_into_head(stack: nn.Sequential, spec: ModelSpec, size: int) -> list[int]:
+    parameter = next(stack.parameters())
+    image = torch.zeros(1, spec.channels, size, size, device=parameter.device, dtype=parameter.dtype)
     maps: list[Tensor] = []
-    image = torch.empty(1, spec.channels, size, size, device="meta")
     for layer, described in zip(stack, spec.layers, strict=True):
         inputs = [maps[each] if each >= 0 else image for each in inputs_of(layer)]
         if layer is stack[-1]:
-            return [each.shape for each in inputs]
+            break
         try:
-            maps.append(run_on_meta(layer, inputs if isinstance(layer.f, list) else inputs[0]))
+            maps.append(layer(inputs if isinstance(layer.f, list) else inputs[0]))
         except (RuntimeError, TypeError, ValueError) as problem:
+            if size != PROBES[-1]:  # some layer may need a larger map
+                return []
             shapes = ", ".join(str(tuple(each.shape[1:])) for each in inputs)
             raise ModelError(
                 f"{described.where}: {described.block} cannot take maps of shape {shapes} (channels, height, width of "
                 f"a {size}-pixel image): {problem}"
             ) from None
-    raise ModelError(f"{spec.file}: there is no layer")
+    return [each.shape[-2] for each in inputs]
 
 
 @torch.no_grad()
 def run_on_meta(module: nn.Module, *inputs: Any) -> Any:
-    """Call a module for shapes only: in eval mode, on the meta device. The module itself is left as it is."""
-    tensors = {name: value.to("meta") for name, value in _tensors(module)}
+    """Call a module for shapes only: in eval mode, on the meta device. The module itself is left as it is.
+
+    The first call in a process takes two seconds: torch loads its compiler for some shapes.
+    """
+    tensors = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
     was_training = [each for each in module.modules() if each.training]
+    keeping = [each for each in module.modules() if isinstance(each, (nn.BatchNorm2d, nn.SiLU))]
     module.eval()
+    for each in keeping:
+        each.forward = _same  # torch works out this shape in Python, 4 ms a layer
     try:
         return functional_call(module, tensors, inputs)
     finally:
+        for each in keeping:
+            del each.forward
         for each in was_training:
             each.training = True
 
 
-def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
+def _same(x: Tensor) -> Tensor:
+    return x.clone()  # a tensor of its own, as the activation after it may write into it
 
 
 def _make(layer: LayerSpec, inputs: Sequence[int], context: Context) -> tuple[nn.Module, int]:

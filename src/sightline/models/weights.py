@@ -66,12 +66,12 @@ def transfer(
     """
     report = TransferReport()
     head = target.model[-1]
+    done: set[str] = set()
     if isinstance(head, Detect):
-        _adopt_class_width(target, head, state, report)
+        done = _adopt_class_width(target, head, state, report)
     own = target.state_dict()  # shares memory with the target
-    done = (
-        _copy_class_rows(target, own, state, source_names, report) if cls_remap and isinstance(head, Detect) else set()
-    )
+    if cls_remap and isinstance(head, Detect):
+        done |= _copy_class_rows(target, own, state, source_names, report)
     with torch.no_grad():
         for key in own:
             if key not in done and key in state and own[key].shape == state[key].shape:
@@ -112,37 +112,42 @@ def is_placeholder(names: Names) -> bool:
     return all(name == str(index) for index, name in _as_dict(names).items())
 
 
-def _adopt_class_width(target: nn.Module, head: Detect, state: Mapping[str, Tensor], report: TransferReport) -> None:
-    """Give the target the source's class branches where only their inner width differs.
+def _adopt_class_width(
+    target: nn.Module, head: Detect, state: Mapping[str, Tensor], report: TransferReport
+) -> set[str]:
+    """Give the target the source's class branches, all but their last convolution, where their inner width differs.
 
     That width follows from the class count when a network is built. Without this, weights trained on 80 classes would
-    not fit a network of 3, and the branch would start from nothing.
+    not fit a network of 3, and the branch would start from nothing. The last convolution is left fresh: what of it fits
+    comes by class name or by shape, as everywhere. Returns the keys that are settled by this.
     """
-    source = head_prefix(state)
-    own_prefix = f"model.{len(target.model) - 1}."
+    source, own_prefix = head_prefix(state), f"model.{len(target.model) - 1}."
     own = target.state_dict()
     if source is None or _box_widths(state, source) != _box_widths(own, own_prefix) or not _box_widths(state, source):
-        return
-    replaced = False
+        return set()
+    settled = set()
     for branch in CLASS_BRANCHES:
         width = class_width(state, source + branch)
-        if width is None or width in (None, class_width(own, own_prefix + branch)) or not hasattr(head, branch):
+        if width is None or not hasattr(head, branch) or width == class_width(own, own_prefix + branch):
             continue
         fresh = head.make_class_branches(width, old_style=is_old_style(state, source + branch))
         setattr(head, branch, fresh)
-        inside = {
-            key.removeprefix(f"{source}{branch}."): value
-            for key, value in state.items()
-            if key.startswith(f"{source}{branch}.")
-        }
-        own_branch = fresh.state_dict()
-        with torch.no_grad():
-            for key, value in own_branch.items():
-                if key in inside and inside[key].shape == value.shape:
-                    value.copy_(inside[key])
-        replaced, report.class_width = True, width
-    if replaced:
+        for key, value in fresh.state_dict().items():
+            offered = state.get(f"{source}{branch}.{key}")
+            if not _is_last_conv(key) and offered is not None and offered.shape == value.shape:
+                with torch.no_grad():
+                    value.copy_(offered)
+                settled.add(f"{own_prefix}{branch}.{key}")
+        report.class_width = width
+    if report.class_width is not None:
         head.init_biases()
+    return settled
+
+
+def _is_last_conv(key: str) -> bool:
+    """`key` inside a branch list: "0.2.weight" is, "0.1.0.conv.weight" is not."""
+    parts = key.split(".")
+    return len(parts) == 3 and parts[1] == "2"
 
 
 def _box_widths(state: Mapping[str, Tensor], prefix: str) -> list[int]:
@@ -169,10 +174,9 @@ def _copy_class_rows(
         return set()
     done = set()
     prefix = f"model.{len(target.model) - 1}."
-    endings = tuple(f".2.{kind}" for kind in ("weight", "bias"))
-    branches = tuple(f"{prefix}{branch}." for branch in CLASS_BRANCHES)
     for key, value in own.items():
-        if not (key.startswith(branches) and key.endswith(endings) and key.count(".") == prefix.count(".") + 3):
+        branch, _, inside = key.removeprefix(prefix).partition(".")
+        if not key.startswith(prefix) or branch not in CLASS_BRANCHES or not _is_last_conv(inside):
             continue
         source = state.get(key)
         fits = source is not None and len(source) == len(offered) and len(value) == len(wanted)

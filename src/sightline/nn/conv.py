@@ -5,11 +5,23 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Of every YOLO and RT-DETR network (classification keeps PyTorch's own); statistics in published weights rest on them.
 NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.03
+
+
+class SiLU(nn.SiLU):
+    """x · sigmoid(x); overwrites its input when nothing will be differentiated.
+
+    Only for a fresh input that nobody else holds, as inside `Conv`. Inference is bound by memory traffic: this saved a
+    fifth of the time of yolo26n in eval mode (bf16, CPU). With gradients autograd would copy the input first.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class Conv(nn.Module):
@@ -44,7 +56,7 @@ class Conv(nn.Module):
         if isinstance(activation, nn.Module):
             self.act = activation
         else:
-            self.act = nn.SiLU() if activation else nn.Identity()
+            self.act = SiLU() if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)

@@ -124,10 +124,24 @@ class Detect(nn.Module):
         """One pair of branches over all levels; `prefix` is that of its child names. What other heads add to."""
         boxes, scores = getattr(self, f"{prefix}cv2"), getattr(self, f"{prefix}cv3")
         return {
-            "boxes": join_levels([branch(each) for branch, each in zip(boxes, maps, strict=True)]),
-            "scores": join_levels([branch(each) for branch, each in zip(scores, maps, strict=True)]),
+            "boxes": join_levels([self.run_branch(branch, each) for branch, each in zip(boxes, maps, strict=True)]),
+            "scores": join_levels([self.run_branch(branch, each) for branch, each in zip(scores, maps, strict=True)]),
             "feats": maps,
         }
+
+    def run_branch(self, branch: nn.Sequential, x: Tensor) -> Tensor:
+        """One branch at one level, (B, C_i, H_i, W_i) → (B, outputs, H_i, W_i).
+
+        In eval mode its last convolution runs in the type of its weights even under autocast: bfloat16 has 256 values
+        between 1 and 2, so scores would tie and boxes move by half a percent of their size.
+        """
+        last = branch[-1]
+        for layer in branch[:-1]:
+            x = layer(x)
+        if self.training or x.dtype == last.weight.dtype:
+            return last(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return last(x.to(last.weight.dtype))
 
     def decode(self, raw: dict[str, Any]) -> Tensor:
         """Raw predictions → what a user asked for by the switch (see the class)."""
