@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.data import default_collate
 
 STACKED = ("img",)
 JOINED = ("cls", "bboxes", "keypoints")
@@ -34,7 +35,7 @@ def collate(rows: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failur
     for key in samples[0]:
         values = [sample[key] for sample in samples]
         if key in STACKED:
-            batch[key] = torch.stack(values)
+            batch[key] = default_collate(values)  # in a worker process straight into shared memory
         elif key in JOINED:
             batch[key] = torch.cat(values)
         elif key == "batch_idx":

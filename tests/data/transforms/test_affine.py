@@ -26,7 +26,7 @@ def test_pixels_and_boxes_move_together():
         image[70:120, 60:140] = 255
         sample = _sample([[60, 70, 140, 120]], 200, 200).with_(image=image)
         affine = RandomAffine(degrees=40, translate=0.1, scale=0.4, shear=10, perspective=3e-4)
-        out = affine.decide(sample, rng, size_wh=(160, 160)).show(Scene.of(sample))
+        out = affine.decide(Scene.of(sample), rng, size_wh=(160, 160)).show(Scene.of(sample))
         ys, xs = np.nonzero(out.image[..., 0] > 128)
         assert xs.size
         found = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
@@ -76,9 +76,9 @@ def test_what_is_worth_learning(after, kept):
 def test_draws_stay_in_their_ranges_and_no_object_is_fine():
     rng = np.random.default_rng(0)
     affine = RandomAffine(degrees=0, translate=0.1, scale=(0.8, 1.1))
-    scales = [affine.decide(_sample([]), rng, size_wh=(64, 64)).scale for _ in range(200)]
+    scales = [affine.decide(Scene.of(_sample([])), rng, size_wh=(64, 64)).scale for _ in range(200)]
     assert 0.8 <= min(scales) < 0.85
     assert 1.05 < max(scales) <= 1.1
-    out = affine.decide(_sample([]), rng, size_wh=(64, 48)).show(Scene.of(_sample([])))
+    out = affine.decide(Scene.of(_sample([])), rng, size_wh=(64, 48)).show(Scene.of(_sample([])))
     assert out.image.shape == (48, 64, 3)
     assert out.boxes.shape == (0, 4)

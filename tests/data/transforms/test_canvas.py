@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from sightline.data.transforms.canvas import Canvas, Tile, warp_image
+from sightline.data.transforms.canvas import Canvas, Tile
 from sightline.data.transforms.letterbox import GREY
+from sightline.data.transforms.tile_resize import snap
 
 
 def _picture(height: int, width: int, seed: int, channels: int = 3) -> np.ndarray:
@@ -97,5 +98,35 @@ def test_a_seam_of_white_stays_white():
 def test_any_number_of_channels():
     image = _picture(40, 50, 3, channels=4)
     seven = np.concatenate([image, image[..., :3]], axis=2)
-    out = warp_image(seven, np.eye(3), (50, 40))
+    out = Canvas(40, 50, [Tile(seven)]).warp(np.eye(3), (50, 40))
     np.testing.assert_array_equal(out, seven)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_snapped_upright_views_are_resized_and_still_equal(channels, monkeypatch):
+    """The fast way: the same picture as the slow one, but for the seams, where it shows the nearer tile alone."""
+    monkeypatch.setattr("sightline.data.transforms.canvas.add_warped", None)  # not to be used here
+    side = 160
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        x, y = (int(value) for value in rng.uniform(side / 2, 3 * side / 2, 2))
+        canvas = _mosaic(side, x, y, channels)
+        free = _matrix(side, scale=rng.uniform(0.4, 1.9), shift=rng.uniform(-30, 30, 2))
+        matrix = snap(free, (x, y))
+        assert np.abs(matrix - free).max() <= 0.5 + 1e-4
+        difference = np.abs(canvas.warp(matrix, (side, side)).astype(int) - _slow(canvas, matrix, side)).max(axis=2)
+        scale, seams = matrix[0, 0], np.zeros((side, side), bool)
+        for tile in canvas.tiles:
+            height, width = tile.image.shape[:2]
+            for axis, start, size in ((0, tile.x, width), (1, tile.y, height)):
+                for border in (start, start + size):
+                    place = scale * (border - 0.5) + matrix[axis, 2] + 0.5
+                    low, high = max(int(place - scale - 2), 0), max(int(place + scale + 2), 0)
+                    seams[(slice(None), slice(low, high)) if axis == 0 else slice(low, high)] = True
+        assert difference[~seams].max(initial=0) <= 2
+        assert (~seams).mean() > 0.7
+
+
+def test_a_turned_view_is_not_moved():
+    matrix = _matrix(100, degrees=3)
+    assert snap(matrix, (7, 9)) is matrix

@@ -11,7 +11,7 @@ from sightline.data.transforms.base import Transform
 from sightline.structures.sample import Array, Sample
 
 # Working in strips that stay in the processor's cache makes the three passes 2.5 times as fast as on a whole image.
-STRIP_BYTES = 1 << 17
+STRIP_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,21 @@ class HSV(Transform):
         height, width, channels = image.shape
         if channels != 3:
             return image
-        hue, saturation, value = self.tables()
+        hue = ((np.arange(256) + self.hue * 180) % 180).astype(np.uint8)  # of each of the 180 hues
         out = np.empty_like(image)
         rows = max(1, STRIP_BYTES // (3 * width))
         for top in range(0, height, rows):
             h, s, v = cv2.split(cv2.cvtColor(image[top : top + rows], cv2.COLOR_BGR2HSV))
-            hsv = cv2.merge((cv2.LUT(h, hue), cv2.LUT(s, saturation), cv2.LUT(v, value)))
-            cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=out[top : top + rows])
+            cv2.LUT(h, hue, dst=h)
+            _multiply(s, 1 + self.saturation)
+            _multiply(v, 1 + self.value)
+            cv2.cvtColor(cv2.merge((h, s, v)), cv2.COLOR_HSV2BGR, dst=out[top : top + rows])
         return out
 
-    def tables(self) -> tuple[Array, Array, Array]:
-        """What each of the 256 values of hue (0 to 179), saturation and value becomes, (256,) uint8 each."""
-        steps = np.arange(256, dtype=np.float64)
-        hue = (steps + self.hue * 180) % 180
-        saturation = (steps * (1 + self.saturation)).clip(0, 255)
-        value = (steps * (1 + self.value)).clip(0, 255)
-        return hue.astype(np.uint8), saturation.astype(np.uint8), value.astype(np.uint8)
+
+def _multiply(channel: Array, factor: float) -> None:
+    """In place, cut to 0 … 255, rounded down: OpenCV rounds to the nearest, and half a level less makes that down."""
+    cv2.convertScaleAbs(channel, dst=channel, alpha=factor, beta=-0.5)
 
 
 @dataclass(frozen=True, slots=True)

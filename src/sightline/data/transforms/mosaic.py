@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.data.transforms.canvas import Canvas, Rect, Tile
+from sightline.data.transforms.canvas import Canvas, Tile
 from sightline.data.transforms.scene import Scene
+from sightline.data.transforms.tile_warp import Rect
 from sightline.structures.sample import Labels, Sample
 
 
@@ -80,7 +81,7 @@ class Mosaic:
         """The samples (first the one that was asked for, then the guests) as one scene."""
         places = four_places if len(samples) == 4 else nine_places
         canvas = 2 * self.size
-        tiles, labels = [], []
+        tiles, parts = [], []
         for sample, place in zip(
             samples, places([(s.height, s.width) for s in samples], self.size, self.centre_xy), strict=True
         ):
@@ -90,10 +91,13 @@ class Mosaic:
             if x1 >= x2 or y1 >= y2:
                 continue
             tiles.append(Tile(sample.image[y1 - place.y : y2 - place.y, x1 - place.x : x2 - place.x], x1, y1))
-            labels.append(sample.labels.shifted(place.x, place.y).clipped(x2, y2, x1, y1))
-        together = Labels.concatenate(labels)
+            parts.append(sample.labels.shifted(place.x, place.y).clipped(x2, y2, x1, y1))
+        together = Labels.concatenate(parts)
         size = together.boxes[:, 2:] - together.boxes[:, :2]
-        return Scene(samples[0], Canvas(canvas, canvas, tiles), together.select((size > 0).all(axis=1)))
+        labels = together.select((size > 0).all(axis=1))
+        x, y = self.centre_xy
+        corner = (x, y) if len(samples) == 4 else (x - samples[0].width // 2, y - samples[0].height // 2)
+        return Scene(samples[0], Canvas(canvas, canvas, tiles), labels, corner)
 
 
 @dataclass(frozen=True, slots=True)

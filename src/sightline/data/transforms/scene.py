@@ -18,12 +18,14 @@ class Scene:
 
     Attributes:
         base: the sample that was asked for; the others in a mosaic are its guests.
+        corner_xy: the canvas pixel in whose upper left corner tiles meet, or the first tile begins.
         pasted: outlines, each (P, 2), in which the mirrored canvas is seen instead (copy-paste).
     """
 
     base: Sample
     canvas: Canvas
     labels: Labels
+    corner_xy: tuple[int, int] = (0, 0)
     pasted: Sequence[Array] = ()
 
     @classmethod
