@@ -150,6 +150,10 @@ def test_the_copy_is_kept_until_the_network_changes(make_predictor: Make, networ
     assert predictor.model is not first
     assert float(predictor.model.network.weight) == 1
     second = predictor.model
+    later = make_predictor()
+    later.adopt(predictor)
+    later(draw(), model=network)
+    assert later.model is second
     predictor.args.nms = True
     predictor(draw(), model=network)
     assert predictor.model is not second

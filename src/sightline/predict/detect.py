@@ -45,4 +45,5 @@ class DetectionPredictor(BasePredictor):
         """Boxes (n, 6) xyxy, score, class in a letterbox of `shape` (height, width) → in the original picture."""
         assert self.model is not None
         boxes = scale_boxes(shape, found, (original.shape[0], original.shape[1]))
-        return Results(original, path, self.model.names, boxes=boxes[:, :6])
+        # Selection may have brought the rows to the host; people expect them where the model is.
+        return Results(original, path, self.model.names, boxes=boxes[:, :6].to(self.model.device))

@@ -194,6 +194,10 @@ class BasePredictor:
             )
             self._copied = (weakref.ref(network), state)
 
+    def adopt(self, earlier: BasePredictor) -> None:
+        """Take over the copy that an earlier predictor made; it is used if it is of the same, unchanged network."""
+        self.model, self._copied = earlier.model, earlier._copied
+
     def setup_source(self, source: Any) -> None:
         """Open the source, settle the size of the letterbox, and start counting."""
         assert self.model is not None
