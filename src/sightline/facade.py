@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sightline import download
 from sightline.artifacts.weights_file import WeightsFile, read_weights
 from sightline.callbacks import base as callback_base
 from sightline.config.load import Overrides, make_settings
-from sightline.config.settings import Settings
+from sightline.config.settings import CHECKPOINT, Settings
 from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import TransferReport, transfer
-from sightline.tasks import Task, get_task
+from sightline.tasks import TASKS, Task, get_task
+
+# What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
+REMEMBERED = ("data", "imgsz", "single_cls")
 
 
 class YOLO:
     """A detector: its network, its classes, and what can be done with them.
 
     Args:
-        model: a network description (`yolo26n.yaml`: random weights) or weights (`yolo26n.pt`, `best.pt`, a state dict,
-            `.safetensors`). Official names are looked up in the working directory, the weights cache, then downloaded.
+        model: a network description (`yolo26n.yaml`: random weights), weights (`yolo26n.pt`, `best.pt`) or a network of
+            this library. Official names are looked up in the working directory, the weights cache, then downloaded.
+            Files that hold tensors only (state dicts, `.safetensors`) go into a network with `load`.
         task: what the model does; read from the file when left out.
         verbose: print a summary of the network.
 
     Raises:
         MissingFileError: there is no such file.
+        SettingTypeError: `model` is none of these.
         ModelError: the description is wrong, or the weights are for another task.
         CheckpointError: the weights cannot be read safely.
     """
@@ -52,9 +59,16 @@ class YOLO:
         self.model: Any = None
         self.task: str = task or "detect"
         self._weights_loaded = False  # whether training starts from the weights of `model`
+        self._changes_when_new = 0  # of the weights of a new network; see `_is_untrained`
+        self._said_untrained = False
         get_task(self.task)
         if isinstance(model, nn.Module):
-            self.model, self._weights_loaded = model, True
+            self._take(model)
+        elif not isinstance(model, (str, os.PathLike)) or not str(model).strip():
+            raise SettingTypeError(
+                f"model={model!r:.80} ({type(model).__name__}) is no model. Give a description (yolo26n.yaml), weights "
+                "(yolo26n.pt, best.pt) or a network."
+            )
         elif str(model).strip().endswith((".yaml", ".yml")):
             self._new(str(model).strip())
         else:
@@ -68,6 +82,17 @@ class YOLO:
         self.cfg = name
         self.model = build_model(name)
         self.overrides = {"model": name}
+        self._changes_when_new = _changes(self.model)
+
+    def _take(self, network: nn.Module) -> None:
+        """A network as it is, with whatever the user has changed in it."""
+        lacking = [name for name in ("model", "yaml", "names", "nc", "stride") if not hasattr(network, name)]
+        if lacking:
+            raise ModelError(
+                f"The module {type(network).__name__} is not a network of sightline: it has no attribute "
+                f"{', '.join(lacking)}. Make one with sightline.models.build.build_model, or give a YAML file."
+            )
+        self.model, self._weights_loaded = network, True
 
     def _load(self, name: str, task: str | None) -> None:
         path = download.fetch_weights(name)
@@ -75,7 +100,11 @@ class YOLO:
         if task and self.ckpt.task and self.ckpt.task != task:
             raise ModelError(f"{path} holds a model for task={self.ckpt.task}, not task={task}.")
         self.task = self.ckpt.task or self.task
-        get_task(self.task)
+        if self.task not in TASKS:
+            raise ModelError(
+                f"{path} holds a model for task={self.task}, which is not in sightline yet. "
+                f"There is: {', '.join(TASKS)}."
+            )
         if self.ckpt.yaml is None:
             raise ModelError(
                 f"{path} holds tensors only, not which network they belong to. "
@@ -85,27 +114,47 @@ class YOLO:
         self.ckpt_path = str(path)
         self._weights_loaded = True
         self.overrides = {"model": str(path)}
-        for setting in ("data", "imgsz", "single_cls"):  # what validation and prediction should repeat
+        for setting in REMEMBERED:
             value = (self.ckpt.args or {}).get(setting)
             if value is not None:
                 self.overrides[setting] = value
 
     def load(self, weights: str | Path | Mapping[str, Any] | nn.Module | YOLO = "yolo26n.pt") -> YOLO:
-        """Copy weights into this network where names and shapes fit, and report how much did. Returns self."""
+        """Copy weights into this network where names and shapes fit, and report how much did. Returns self.
+
+        Args:
+            weights: a file of any kind, a state dict, a network, or another YOLO.
+
+        Raises:
+            MissingFileError, CheckpointError: there is no such file, or it cannot be read safely.
+            SettingTypeError: something else was given.
+            ModelError: nothing fits.
+        """
         configure()
         names = None
-        if isinstance(weights, (str, Path)):
+        if isinstance(weights, (str, os.PathLike)):
             source = read_weights(download.fetch_weights(str(weights)))
             state, names = source.state, source.names
         elif isinstance(weights, Mapping):
             state = dict(weights)
+            wrong = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+            if wrong is not None or not state:
+                found = "is empty" if wrong is None else f"has a {type(state[wrong]).__name__} under {wrong!r:.60}"
+                raise SettingTypeError(f"weights: a state dict holds tensors by name, but this one {found}.")
+        elif not isinstance(weights, (nn.Module, YOLO)):
+            raise SettingTypeError(
+                f"weights={weights!r:.80} ({type(weights).__name__}) cannot be loaded. Allowed: a file, a state dict, "
+                "a network or another YOLO."
+            )
         else:
             network = weights.model if isinstance(weights, YOLO) else weights
             state, names = network.state_dict(), getattr(network, "names", None)
         report: TransferReport = transfer(self.model, state, source_names=names)
         if report.transferred == 0:
+            what = weights if isinstance(weights, (str, os.PathLike)) else "the weights"
             raise ModelError(
-                f"No tensor of {weights if isinstance(weights, (str, Path)) else 'the weights'} fits this network."
+                f"No tensor of {what} fits this network: {len(state)} there, {report.total} here, no name and shape in "
+                f"common. There: {', '.join(list(state)[:3])}. Build the network that they belong to."
             )
         LOGGER.info(report.summary())
         self._weights_loaded = True
@@ -126,7 +175,7 @@ class YOLO:
             "nc": model.nc,
             "stride": model.stride.float().cpu(),
             "model": {name: value.detach().cpu() for name, value in model.state_dict().items()},
-            "args": {},
+            "args": {name: self.overrides[name] for name in REMEMBERED if name in self.overrides},
             "epoch": -1,
         }
         save_checkpoint(Path(path), state)
@@ -139,15 +188,22 @@ class YOLO:
         Args:
             trainer: a subclass of the task's trainer, used in its place.
             settings: any training setting, for example data="bccd.yaml", epochs=100, imgsz=320.
+
+        Raises:
+            SettingsError: a setting or `trainer` is wrong; nothing was started.
+            DataError, MissingFileError, OutputError: the data cannot be used, the run folder not be written.
         """
+        self._refuse_another_model(settings)
         return self._run("train", settings, origin="code", part=trainer)
 
     def val(self, validator: Any = None, **settings: Any) -> Any:
         """Validate; returns the metrics object (`.box.map`, `.results_dict`, …). `data`: as in training."""
+        self._refuse_another_model(settings)
         return self._run("val", settings, origin="code", part=validator)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **settings: Any) -> Any:
         """Detect objects; returns a list of Results, or a generator with stream=True."""
+        self._refuse_another_model(settings)
         return self._run("predict", {**settings, "source": source}, origin="code", part=predictor, stream=stream)
 
     def __call__(self, source: Any = None, stream: bool = False, **settings: Any) -> Any:
@@ -156,34 +212,42 @@ class YOLO:
     def _run(
         self, mode: str, settings: Mapping[str, Any], *, origin: str, part: Any = None, stream: bool = False
     ) -> Any:
-        """What the methods above and the command line have in common: one checked Settings object, then the part."""
+        """What the methods above and the command line have in common: one checked Settings object, then the part.
+
+        Args:
+            mode: train, val or predict.
+            settings: what was asked for; `model` is left out of it, because this object is the model.
+            origin: where that came from, "code" or "command line".
+            part: a class in the place of the task's trainer, validator or predictor.
+            stream: predict as a generator.
+        """
         given = {name: value for name, value in settings.items() if name != "model"}
-        if mode == "train":
-            return self._train(given, origin, part)
         source = given.pop("source", None) if mode == "predict" else None
-        if mode == "predict":
-            inherited = {name: value for name, value in self.overrides.items() if name in ("imgsz",)}
-        else:
-            inherited = {
-                name: value for name, value in self.overrides.items() if name in ("data", "imgsz", "single_cls")
-            }
-        base = make_settings(mode, inherited, origin="checkpoint")
+        repeated = {"train": ("data",), "val": REMEMBERED, "predict": ("imgsz",)}[mode]
+        if mode == "train" and given.get("resume"):
+            repeated = ()  # the run that goes on has settings of its own
+        remembered = {name: self.overrides[name] for name in repeated if name in self.overrides}
+        base = make_settings(mode, remembered, origin=CHECKPOINT)
+        if mode == "train":
+            given["model"] = self.overrides.get("model")
+            if given.get("resume") is True and self.ckpt_path is not None:
+                given["resume"] = self.ckpt_path
         checked = make_settings(mode, given, origin=origin, base=base)
         configure(verbose=checked.verbose)
+        if mode == "train":
+            return self._train(checked, {**remembered, **given}, part)
+        if self._is_untrained() and not self._said_untrained:
+            self._said_untrained = True
+            LOGGER.warning(
+                f"model={self.cfg} is a description, its weights are random: what it finds means nothing. "
+                "Train it, or give weights (.pt)."
+            )
         if mode == "val":
             return self._val(checked, part)
         return self._predict(checked, part, source, stream)
 
-    def _train(self, given: dict[str, Any], origin: str, part: Any) -> Any:
-        trainer_class = self._part("trainer", part)
-        overrides = {**given, "model": self.overrides.get("model")}
-        if given.get("data") is None and self.overrides.get("data") is not None and not given.get("resume"):
-            overrides["data"] = self.overrides["data"]
-        if given.get("resume") is True and self.ckpt_path is not None:
-            overrides["resume"] = self.ckpt_path
-        base = make_settings("train", overrides, origin=origin)
-        configure(verbose=base.verbose)
-        self.trainer = trainer_class(cfg=base, overrides=Overrides(overrides), _callbacks=self.callbacks)
+    def _train(self, settings: Settings, given: Mapping[str, Any], part: Any) -> Any:
+        self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
         if self._weights_loaded and self.trainer.checkpoint is None:
             self.trainer.source = self.model
         self.trainer.train()
@@ -196,32 +260,52 @@ class YOLO:
     def _val(self, settings: Settings, part: Any) -> Any:
         if settings.data is None:
             raise UsageError("val needs a data set: data=file.yaml (a trained model remembers its own).")
-        validator = self._part("validator", part)(args=settings, _callbacks=self.callbacks)
-        validator(model=self.model)
-        self.validator, self.metrics = validator, validator.metrics
-        return validator.metrics
+        self.validator = self._make("validator", part, "__call__", args=settings)
+        self.validator(model=self.model)
+        self.metrics = self.validator.metrics
+        return self.metrics
 
     def _predict(self, settings: Settings, part: Any, source: Any, stream: bool) -> Any:
         if source is None:
             raise UsageError("predict needs a source: an image, a folder, a video, a list, an array or a URL.")
-        self.predictor = self._part("predictor", part)(args=settings, _callbacks=self.callbacks)
+        before = self.predictor
+        self.predictor = self._make("predictor", part, "__call__", args=settings)
+        if before is not None and hasattr(self.predictor, "adopt"):
+            self.predictor.adopt(before)  # a loop over frames must not copy and fold the network each time
         return self.predictor(source, model=self.model, stream=stream)
 
-    def _part(self, name: str, given: Any) -> Any:
-        """The task's class, or the user's in its place."""
+    def _make(self, name: str, given: Any, method: str, **arguments: Any) -> Any:
+        """An object of the task's class for this part, or of the user's in its place; `method` is what it must have."""
         row: Task = get_task(self.task)
+        usual = row.load(name)
         if given is None:
-            return row.load(name)
-        if not inspect.isclass(given) and not callable(given):
+            return usual(**arguments, _callbacks=self.callbacks)
+        if not (inspect.isclass(given) or inspect.isroutine(given) or isinstance(given, functools.partial)):
             raise SettingTypeError(
-                f"{name}={given!r} is not a class. Pass the class itself: {name}=MyClass, not an object of it."
+                f"{name}={given!r:.80} is an object of {type(given).__name__}, not a class. Pass the class itself, "
+                f"{name}={type(given).__name__ if isinstance(given, usual) else f'My{name.capitalize()}'}: sightline "
+                "makes the object, with the settings of the run."
             )
-        if not inspect.isclass(given) and not inspect.isfunction(given):
+        made = given(**arguments, _callbacks=self.callbacks)
+        if not callable(getattr(made, method, None)):
             raise SettingTypeError(
-                f"{name} is an instance of {type(given).__name__}. Pass the class itself, "
-                f"{name}={type(given).__name__}: sightline makes the object with the settings of the run."
+                f"{name}={getattr(given, '__name__', given)} makes a {type(made).__name__}, which has no method "
+                f"{method}. Derive your class from {usual.__module__}.{usual.__name__}."
             )
-        return given
+        return made
+
+    def _refuse_another_model(self, settings: Mapping[str, Any]) -> None:
+        other = settings.get("model")
+        if other is not None and str(other) != str(self.overrides.get("model")):
+            own = self.overrides.get("model", type(self.model).__name__)
+            raise SettingValueError(
+                f"model={other!s:.80}, but this object holds {own}. "
+                "Leave `model` out, or make another object: YOLO(model)."
+            )
+
+    def _is_untrained(self) -> bool:
+        """Whether the network is as it was built: nothing was loaded, trained, or written into its weights by hand."""
+        return not self._weights_loaded and self.cfg is not None and _changes(self.model) == self._changes_when_new
 
     # ------------------------------------------------------------------ looking at it, changing it
 
@@ -255,6 +339,10 @@ class YOLO:
 
     def add_callback(self, event: str, func: Callable[[Any], Any]) -> None:
         """Call `func` with the trainer, validator or predictor at `event` (`sightline.callbacks.base` lists them)."""
+        if not callable(func):
+            raise SettingTypeError(
+                f"The callback for {event} is {func!r:.80} ({type(func).__name__}). Give a function of one argument."
+            )
         self.callbacks[callback_base.check_event(event)].append(func)
 
     def clear_callback(self, event: str) -> None:
@@ -268,4 +356,9 @@ class YOLO:
         return deepcopy(self)
 
 
-__all__ = ["YOLO", "SettingValueError"]
+def _changes(network: nn.Module) -> int:
+    """How often weights were written to: torch counts it for every tensor."""
+    return sum(parameter._version for parameter in network.parameters())
+
+
+__all__ = ["YOLO"]

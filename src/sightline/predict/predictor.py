@@ -194,9 +194,10 @@ class BasePredictor:
             )
             self._copied = (weakref.ref(network), state)
 
-    def adopt(self, earlier: BasePredictor) -> None:
+    def adopt(self, earlier: Any) -> None:
         """Take over the copy that an earlier predictor made; it is used if it is of the same, unchanged network."""
-        self.model, self._copied = earlier.model, earlier._copied
+        if isinstance(earlier, BasePredictor):  # a user's own class may have none
+            self.model, self._copied = earlier.model, earlier._copied
 
     def setup_source(self, source: Any) -> None:
         """Open the source, settle the size of the letterbox, and start counting."""
@@ -323,6 +324,7 @@ class BasePredictor:
         args = self.args
         return (
             *(args.nms, args.max_det, args.agnostic_nms, args.channels_last, self.device),
+            tuple(network.names.items()),
             tuple((tensor.data_ptr(), tensor._version) for tensor in tensors if not tensor.is_inference()),
         )
 
