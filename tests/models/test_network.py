@@ -135,7 +135,7 @@ def test_what_scripts_read():
     assert model.yaml["yaml_file"] == "yolo26n.yaml"
     assert model.yaml["channels"] == 3
     assert model.yaml["backbone"][9] == [-1, 1, "SPPF", [1024, 5, 3, True]]
-    assert model.yaml["head"][-1] == [[16, 19, 22], 1, "Detect", []]
+    assert model.yaml["head"][-1] == [[16, 19, 22], 1, "Detect", ["nc"]]
 
 
 @pytest.mark.parametrize("names", [["a", "b"], {1: "a", 2: "b", 3: "c"}])

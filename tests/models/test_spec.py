@@ -92,13 +92,33 @@ def test_what_is_stored_reads_back_as_the_same_network(data: dict, scale: str):
 def test_the_stored_rows_are_those_of_the_reference():
     stored = read_spec(NAMED, scale="n").to_dict()
     assert stored["backbone"] == ROWS["backbone"]
-    # Upsample and Detect have nothing to say that is not their default; a name or a text "nc" is resolved.
-    assert stored["head"] == [
-        [-1, 1, "Upsample", []],
-        [[-1, 1], 1, "Concat", []],
-        [-1, 3, "C3k2", [128, False, 0.25]],
-        [[6, 3], 1, "Detect", []],
+    assert stored["head"] == ROWS["head"]
+    assert stored["scales"] == ROWS["scales"]
+
+
+def test_the_built_in_description_is_stored_as_published_files_hold_it():
+    stored = read_spec(read_description(ZOO / "yolo26.yaml"), name="yolo26n.yaml", scale="n").to_dict()
+    assert stored["backbone"][8:] == [
+        [-1, 2, "C3k2", [1024, True]],
+        [-1, 1, "SPPF", [1024, 5, 3, True]],
+        [-1, 2, "C2PSA", [1024]],
     ]
+    assert stored["head"][:3] == [
+        [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+        [[-1, 6], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, True]],
+    ]
+    assert stored["head"][-2:] == [[-1, 1, "C3k2", [1024, True, 0.5, True]], [[16, 19, 22], 1, "Detect", ["nc"]]]
+    del stored["backbone"], stored["head"]
+    sizes = {
+        "n": [0.5, 0.25, 1024],
+        "s": [0.5, 0.5, 1024],
+        "m": [0.5, 1.0, 512],
+        "l": [1.0, 1.0, 512],
+        "x": [1.0, 1.5, 512],
+    }
+    flags = {"nc": 80, "end2end": True, "reg_max": 1, "channels": 3}
+    assert stored == {**flags, "scales": sizes, "scale": "n", "yaml_file": "yolo26n.yaml"}
 
 
 def test_arguments_without_a_place_in_the_row_are_stored_by_name():
@@ -107,7 +127,7 @@ def test_arguments_without_a_place_in_the_row_are_stored_by_name():
     assert spec.layers[3].row() == [-1, 1, "SPPF", [256, 5, 3, {"activation": True}]]
     assert isinstance(build_model(spec.to_dict()).model[3].cv1.act, torch.nn.SiLU)
     gap = read_spec(changed("backbone", 3, {"block": "Conv", "channels": 256, "stride": 2}), scale="n")
-    assert gap.layers[2].row() == [-1, 1, "Conv", [256, {"stride": 2}]]
+    assert gap.layers[2].row() == [-1, 1, "Conv", [256, "None", 2]]
     assert build_model(gap.to_dict()).model[2].conv.stride == (2, 2)
 
 
@@ -224,6 +244,7 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "maps of two sizes": row("head", 2, "(layer 5)", "cannot take maps of shape", bad=[[-1, 3], 1, "Concat", [1]]),
     "no head at the end": ({**ROWS, "head": ROWS["head"][:3]}, ["head row 3 ", "must be a head"]),
     "a head in between": row("backbone", 2, "must be the last row", bad=[[-1, 0], 1, "Detect", ["nc"]]),
+    "another class count": row("head", 4, "3 classes", "nc is 4", bad=[[6, 3], 1, "Detect", [3]]),
     "no rows": ({**ROWS, "head": []}, ["no rows under head"]),
     "a list": ([1, 2], ["holds a list"]),
     "nc 0": ({**ROWS, "nc": 0}, ["nc is 0"]),

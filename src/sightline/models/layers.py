@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -66,6 +66,7 @@ class Layer:
     build: Callable[[Sequence[int], Arguments, int, Context], Built]
     arguments: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    stated: Mapping[str, Any] = field(default_factory=dict)  # what a row says even if its writer left it out
     joins: bool = False  # takes a list of maps
     head: bool = False
 
@@ -97,23 +98,23 @@ def sized(
     return Layer(build, ("channels", *arguments), named)
 
 
-def width_keeping(make: type[nn.Module], *arguments: str, **defaults: Any) -> Layer:
+def width_keeping(make: type[nn.Module], *arguments: str, **stated: Any) -> Layer:
     """A layer without channel arguments whose output is as wide as its input."""
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
         (width,) = inputs
-        return make(**{**defaults, **given}), width
+        return make(**given), width
 
-    return Layer(build, arguments)
+    return Layer(build, arguments, stated=stated)
 
 
-def joining(make: type[nn.Module], *arguments: str) -> Layer:
+def joining(make: type[nn.Module], *arguments: str, **stated: Any) -> Layer:
     """A layer that puts the channels of several maps together."""
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
         return make(**given), sum(inputs)
 
-    return Layer(build, arguments, joins=True)
+    return Layer(build, arguments, stated=stated, joins=True)
 
 
 def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
@@ -121,7 +122,7 @@ def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
         shared = {"nc": context.nc, "reg_max": context.reg_max, "end2end": context.end2end}
-        return make(list(inputs), **{**shared, **given}, old_style=context.old_style), 0
+        return make(list(inputs), **{**given, **shared}, old_style=context.old_style), 0
 
     return Layer(build, arguments, joins=True, head=True)
 
@@ -161,15 +162,15 @@ LAYERS: dict[str, Layer] = {
     "C3k2": sized(C3k2, "c3k", "expansion", "attention", named=("shortcut",), adapt=_wide_c3k2),
     "SPPF": sized(SPPF, "kernel", "pools", "shortcut", named=("activation",), adapt=_sppf),
     "C2PSA": sized(C2PSA, named=("expansion",)),
-    "Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
-    "Concat": joining(Concat, "axis"),
+    "nn.Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
+    "Concat": joining(Concat, "axis", axis=1),
     "Detect": detection_head(Detect, "nc"),
 }
 
 # Heads of networks that contain any of these use depthwise class branches; the others the older, full ones.
 NEW_STYLE = {"C3k2", "A2C2f", "C2fCIB"}
 
-ALIASES = {"nn.Upsample": "Upsample", "nn.Concat": "Concat"}
+ALIASES = {"Upsample": "nn.Upsample"}
 
 # Names that people's files hold and that come later. Remove a row with its issue.
 LATER: dict[str, str] = {
@@ -185,8 +186,7 @@ LATER: dict[str, str] = {
 
 
 def find_layer(name: str) -> Layer | None:
-    """The row of the table for a name, also under the names of the reference's layout; None if there is none."""
-    name = ALIASES.get(name, name)
+    """The row of the table for a name; None if there is none."""
     return LAYERS.get(name) or from_torch(name)
 
 

@@ -22,6 +22,7 @@ KNOWN_KEYS = (
     *("depth_multiple", "width_multiple", "kpt_shape", "task", "ch"),
 )
 ROW_KEYS = ("block", "from", "repeats", "name")
+NOT_GIVEN = "None"  # an argument left at its default, as the reference's files write it
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,11 @@ class LayerSpec:
     where: str  # for messages: file, section and row
 
     def row(self) -> list[Any]:
-        """[from, repeats, block, arguments] of the reference's layout."""
+        """[from, repeats, block, arguments] of the reference's layout; what it has no place for comes last, by name."""
         order = layers.find_layer(self.block).arguments
-        given = [name in self.arguments for name in order]
-        last = len(given) - given[::-1].index(True) if True in given else 0
+        last = max((position for position, name in enumerate(order) if name in self.arguments), default=-1)
+        values = [self.arguments.get(name, NOT_GIVEN) for name in order[: last + 1]]
         named = {name: value for name, value in self.arguments.items() if name not in order}
-        values: list[Any] = []
-        for position, name in enumerate(order[:last]):
-            if not given[position]:  # a gap: from here on by name
-                named = {each: self.arguments[each] for each in order[position:] if each in self.arguments} | named
-                break
-            values.append(self.arguments[name])
         source = list(self.source) if isinstance(self.source, tuple) else self.source
         return [source, self.repeats, self.block, [*values, named] if named else values]
 
@@ -202,6 +197,7 @@ def _row(row: Any, where: str, index: int, names: Mapping[str, int], data: Mappi
         raise ModelError(
             f"{where}: {row!r} is neither [from, repeats, block, arguments] nor {{block: …, channels: …}}."
         )
+    block = layers.ALIASES.get(block, block) if isinstance(block, str) else block
     block = _block(block, where)
     if not _is_count(repeats):
         raise ModelError(f"{where}: {block} is repeated {repeats!r} times; give a whole number of 1 or more.")
@@ -226,25 +222,23 @@ def _block(name: Any, where: str) -> str:
 
 
 def _arguments(block: str, given: Any, where: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    kind = layers.find_layer(block)
     if not isinstance(given, Mapping):
         values = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
         try:
             given = layers.positional(block, values)
         except ValueError as problem:
             raise ModelError(f"{where}: {problem}.") from None
-    arguments = {}
-    for name, value in given.items():
-        # The reference's files write None as a text, and nc for the class count of the whole description.
-        if value == "None":
-            continue
-        if value is None and name not in ("padding", "size"):
-            raise ModelError(f"{where}: {block} has no value for {name}.")
-        if value is not None:
-            arguments[name] = value
-    head = layers.find_layer(block).head
-    if head and arguments.get("nc") in ("nc", data.get("nc", 80)):
-        arguments.pop("nc", None)  # that of the whole description, which the caller may change
-    return arguments
+    classes, nc = given.get("nc", "nc"), data.get("nc", 80)
+    if kind.head and classes not in ("nc", NOT_GIVEN, nc):
+        raise ModelError(f"{where}: {block} is for {classes!r} classes, but nc is {nc}. Write nc here.")
+    empty = [name for name, value in given.items() if value is None and name not in ("padding", "size")]
+    if empty:
+        raise ModelError(f"{where}: {block} has no value for {empty[0]}.")
+    arguments = {name: value for name, value in given.items() if value not in (None, NOT_GIVEN)}
+    if kind.head:
+        arguments["nc"] = "nc"  # that of the whole description, which the caller may change
+    return {**kind.stated, **arguments}
 
 
 def _source(value: Any, where: str, index: int, names: Mapping[str, int], *, several: bool) -> int | tuple[int, ...]:
