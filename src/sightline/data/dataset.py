@@ -94,7 +94,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         Raises:
             ImageError: the file cannot be decoded; the message names it.
         """
-        image, original = self.reader.load(i)
+        image, original = self.reader.load(i, shared=True)  # a mosaic shows a part of four, so no copies
         height, width = image.shape[:2]
         found = self.index.labels(i)
         size = np.array([width, height], np.float32)

@@ -70,7 +70,8 @@ class RamStore:
             return None
         height, width = self.plan.shapes[i]
         start = self.offsets[i]
-        pixels = self.buffer[start : start + self.plan.sizes[i]].reshape(height, width, self.plan.channels).copy()
+        pixels = self.buffer[start : start + self.plan.sizes[i]].reshape(height, width, self.plan.channels)
+        pixels.flags.writeable = False  # this view only; writing into the cache goes through `put`
         return pixels, (int(self.plan.original[i, 0]), int(self.plan.original[i, 1]))
 
     def put(self, i: int, image: np.ndarray, original: tuple[int, int]) -> None:

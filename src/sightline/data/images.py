@@ -208,8 +208,12 @@ class ImageReader:
         """How many images have a place in the cache; 0 without one."""
         return self._store.places if self._store else 0
 
-    def load(self, i: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """The pixels (h, w, C) uint8 with the long side `imgsz`, the caller's own copy, and the file's (height, width).
+    def load(self, i: int, *, shared: bool = False) -> tuple[np.ndarray, tuple[int, int]]:
+        """The pixels (h, w, C) uint8 with the long side `imgsz`, and the file's (height, width).
+
+        Args:
+            shared: the caller only reads, so the pixels may be the cache's own (then numpy refuses to write into them).
+                Otherwise they are the caller's.
 
         Raises:
             ImageError: the file cannot be decoded.
@@ -217,7 +221,8 @@ class ImageReader:
         if self._store is not None:
             found = self._store.get(i)
             if found is not None:
-                return found
+                image, original = found
+                return image if shared or image.flags.writeable else image.copy(), original
         image = read_image(self.paths[i], self.channels)
         original = image.shape[0], image.shape[1]
         resized = _resize(image, self._target(*original))
