@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.artifacts.run_dir import increment_path, latest_checkpoint, make_run_dir
+from sightline.artifacts.run_dir import increment_path, latest_checkpoint, make_run_dir, remove_empty
 from sightline.config.settings import Settings
 from sightline.errors import OutputError
 
@@ -55,6 +55,19 @@ def test_a_gap_is_used_and_a_broken_link_is_not_overwritten(here: Path):
         (here / name).mkdir()
     assert increment_path(here / "run") == here / "run-3"
     assert increment_path(here / "run", sep="_") == here / "run_2"
+
+
+def test_a_run_that_does_not_start_takes_its_empty_folders_with_it(here: Path):
+    (here / "mine").mkdir()
+    made: list[Path] = []
+    assert make_run_dir(Settings(project="mine/a/b"), "detect", "train", made=made) == here / "mine/a/b/train"
+    assert made == [here / "mine/a", here / "mine/a/b", here / "mine/a/b/train"]
+    remove_empty(made)
+    assert (list(here.rglob("*")), made) == ([here / "mine"], [])  # an empty folder of the user's stays
+    make_run_dir(Settings(), "detect", "train", made=made)
+    (here / "runs/detect/other").mkdir()
+    remove_empty(made)
+    assert [path.name for path in (here / "runs/detect").iterdir()] == ["other"]
 
 
 def unwritable_places() -> list:

@@ -29,20 +29,31 @@ def increment_path(path: str | os.PathLike[str], exist_ok: bool = False, sep: st
     return next(candidate for candidate in numbered if not os.path.lexists(candidate))
 
 
-def make_run_dir(settings: Settings, task: str, mode: str) -> Path:
+def make_run_dir(settings: Settings, task: str, mode: str, *, made: list[Path] | None = None) -> Path:
     """Make the folder of a run and return it as an absolute path (a script may change its working directory).
 
     `save_dir` is taken as it is. Else it is `project/name`, numbered where that exists and `exist_ok` is off; a
     relative one lies below the working directory. `project` defaults to `runs/<task>`, `name` to the mode.
 
+    Args:
+        made: takes the folders that did not exist before, outermost first, for `remove_empty` if the run cannot start.
+
     Raises:
         OutputError: it cannot be made or written to. Folders made on the way are removed again.
     """
     if settings.save_dir is not None:
-        return _make(Path(settings.save_dir), "save_dir", numbered=False)
+        return _make(Path(settings.save_dir), "save_dir", [] if made is None else made, numbered=False)
     project = Path(settings.project) if settings.project is not None else Path("runs") / task
     which = "project" if settings.project is not None else "project (default: runs/<task>)"
-    return _make(project / (settings.name or mode), which, numbered=not settings.exist_ok)
+    return _make(project / (settings.name or mode), which, [] if made is None else made, numbered=not settings.exist_ok)
+
+
+def remove_empty(made: list[Path]) -> None:
+    """Remove folders that were made for a run that did not start, and forget them; one that holds something stays."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    made.clear()
 
 
 def latest_checkpoint(folder: str | os.PathLike[str] = ".") -> Path | None:
@@ -51,18 +62,15 @@ def latest_checkpoint(folder: str | os.PathLike[str] = ".") -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _make(wanted: Path, which: str, *, numbered: bool) -> Path:
+def _make(wanted: Path, which: str, made: list[Path], *, numbered: bool) -> Path:
     try:
         target = Path(os.path.abspath(wanted.expanduser()))
-        made: list[Path] = []
         try:
             _make_parents(target.parent, made)
             target = _make_last(target, made, numbered=numbered)
             _probe(target)
         except (OSError, ValueError):
-            for folder in reversed(made):  # leave nothing behind; a folder that others write to meanwhile stays
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            remove_empty(made)
             raise
     except (OSError, ValueError, RuntimeError) as error:  # a name with a zero byte, a `~somebody` that does not exist
         reason = getattr(error, "strerror", None) or str(error)

@@ -6,7 +6,6 @@ training itself (console, trackers, …) is a callback.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import time
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 import sightline
 from sightline.artifacts import plots
 from sightline.artifacts.checkpoint import save_checkpoint
-from sightline.artifacts.run_dir import make_run_dir
+from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.artifacts.tables import ResultsTable
 from sightline.backends.device import select_device
 from sightline.callbacks import base as callback_base
@@ -90,6 +89,7 @@ class BaseTrainer:
 
         # where it goes
         self.save_dir = Path()
+        self.made_folders: list[Path] = []  # save_dir and those above it that did not exist before
         self.wdir = Path()
         self.last = Path()
         self.best = Path()
@@ -278,6 +278,7 @@ class BaseTrainer:
             self.metrics = dict.fromkeys(self.metric_keys(), 0.0)
             if self.checkpoint is not None:
                 resume.restore(self, self.checkpoint)
+            self._remove_old_results()
             self._write_args()
         except Exception:
             self._discard_run_folder()
@@ -310,19 +311,20 @@ class BaseTrainer:
         self.accumulate = self.scheduler.accumulate
 
     def _open_run_folder(self) -> None:
-        self.save_dir = make_run_dir(self.args, self.task, "train")
+        self.save_dir = make_run_dir(self.args, self.task, "train", made=self.made_folders)
         self.wdir = self.save_dir / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.csv = self.save_dir / "results.csv"
-        if not self.args.resume:
-            for old in (self.csv, self.last, self.best):  # exist_ok: yesterday's best.pt is not today's result
-                old.unlink(missing_ok=True)
 
     def _discard_run_folder(self) -> None:
         """A run that could not start leaves nothing half-written; a folder with files in it is not ours to remove."""
-        for folder in (self.wdir, self.save_dir):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        remove_empty([*self.made_folders, self.wdir])
+
+    def _remove_old_results(self) -> None:
+        """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them."""
+        if not self.args.resume:
+            for old in (self.csv, self.last, self.best):
+                old.unlink(missing_ok=True)
 
     def _write_args(self) -> None:
         """What really runs, with the origin of each value as a comment."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.artifacts.run_dir import make_run_dir
+from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.backends.timing import StageTimer
@@ -193,12 +193,12 @@ class BaseValidator:
         if self.dataloader is None:
             self.split = self.args.split
             self.dataloader = built = self.build_loader(int(max(network.stride)), device)
-        made = None
+        made: list[Path] = []
         try:
             self.names = dict(self.data.get("names") or network.names)
             self.fit_to_data(dict(network.names), self.names)
             if self.save_dir is None:
-                self.save_dir = made = make_run_dir(self.args, self.task, "val")
+                self.save_dir = make_run_dir(self.args, self.task, "val", made=made)
             yield private_copy(
                 network,
                 device=device,
@@ -208,10 +208,9 @@ class BaseValidator:
                 channels_last=self.args.channels_last,
             )
         except BaseException:
-            if made is not None:
+            if made:
                 self.save_dir = None
-                with contextlib.suppress(OSError):
-                    made.rmdir()  # only if nothing is in it yet
+                remove_empty(made)
             raise
         finally:
             if built is not None:
