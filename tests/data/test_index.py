@@ -153,12 +153,20 @@ def test_a_long_summary_counts_what_it_leaves_out(tmp_path: Path):
     assert "and 10 more such lines" in report.summary()
 
 
-def test_nothing_usable_lists_the_reasons(tmp_path: Path):
+def test_nothing_usable_lists_the_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     root = make(tmp_path / "n", {"a": "9 .5 .5 .1 .1", "b": "hello"})
     with pytest.raises(
         DataError, match=r"(?s)none of the 2 images can be used.*a\.txt line 1: class 9.*b\.txt line 1: "
     ):
         build(root)
+    assert caplog.text == ""  # said once, in the error
+
+
+def test_classes_are_those_of_the_files_also_where_all_become_one(tmp_path: Path):
+    root = make(tmp_path / "n", {"a": "0 .5 .5 .1 .1\n1 .2 .2 .1 .1", "b": "1 .5 .5 .2 .2"})
+    assert build(root, classes=[1]).classes.tolist() == [1, 1]
+    one = build(root, classes=[1], single_cls=True)
+    assert (one.classes.tolist(), one.object_counts().tolist()) == ([0, 0], [1, 1])
 
 
 def test_no_label_file_at_all(tmp_path: Path, caplog: pytest.LogCaptureFixture):

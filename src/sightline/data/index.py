@@ -271,6 +271,7 @@ def build_index(
     *,
     task: str = "detect",
     single_cls: bool = False,
+    classes: Sequence[int] | None = None,
     cache: bool = True,
     require_labels: bool = True,
     name: str = "",
@@ -281,6 +282,8 @@ def build_index(
     Args:
         image_paths: what `list_images` gives.
         spec: names, class count and keypoint shape of the data set.
+        single_cls: every object becomes class 0, and class numbers of label files may be any.
+        classes: keep only objects of these classes of the label files.
         cache: keep the result beside the labels (or in the user's cache folder, where that cannot be written). It is
             used again only while every label file has the same content and every image the same size and time.
         require_labels: whether no label file at all is an error (training) or a warning (validation).
@@ -308,8 +311,11 @@ def build_index(
             if cache:
                 index = _store(index, paths, rules, key)
     index.report.name = name
-    index.report.log()
+    if len(index):  # else the error says it all
+        index.report.log()
     _judge(index, paths, rules, require_labels=require_labels)
+    if classes is not None:
+        index = index.with_classes(classes)
     return index.as_single_class() if single_cls else index
 
 
@@ -358,7 +364,10 @@ def _judge(index: LabelIndex, paths: Sequence[str], rules: LabelRules, *, requir
         distinct = Counter(report.problems)
         listed = "\n  ".join(list(distinct)[:SHOWN])
         more = f"\n  … and {len(distinct) - SHOWN} more" if len(distinct) > SHOWN else ""
-        raise DataError(f"{name}: none of the {report.total} images can be used:\n  {listed}{more}")
+        raise DataError(
+            f"{name}: none of the {report.total} images can be used. Correct these files, or {rules.source}:\n"
+            f"  {listed}{more}"
+        )
     if not report.found:
         text = (
             f"{name}: no label file found for any of {report.total} images. For {paths[0]} it should be "

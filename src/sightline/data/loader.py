@@ -22,6 +22,7 @@ from sightline.data.images import ImageReader
 from sightline.data.index import LabelIndex, build_index
 from sightline.data.sampler import EpochBatches, SampleKey
 from sightline.data.transforms.pipeline import build_pipeline
+from sightline.errors import DataError, SettingValueError
 from sightline.log import LOGGER
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def build_dataset(
 
     Raises:
         DataError: no usable image, no labels to train on. MissingFileError: no such split or folder.
+        SettingValueError: `classes` has one that the data set has not.
     """
     train = mode == "train"
     split = "train" if train else settings.split
@@ -191,9 +193,21 @@ def build_dataset(
     else:
         name = split
         paths = list_images(images, root=spec.root)
-    index = build_index(paths, spec, task=task, single_cls=settings.single_cls, require_labels=train, name=name)
-    if settings.classes is not None:
-        index = index.with_classes(settings.classes)
+    _check_classes(settings, spec)
+    index = build_index(
+        paths,
+        spec,
+        task=task,
+        single_cls=settings.single_cls,
+        classes=settings.classes,
+        require_labels=train,
+        name=name,
+    )
+    if train and settings.classes is not None and not len(index.classes):
+        raise DataError(
+            f"{name}: no object is of classes={settings.classes}, so there is nothing to learn. "
+            f"{spec.source} names {_named(spec)}."
+        )
     imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
     if rect is None:
         rect = settings.rect if train else settings.rect or settings.mode != "val" or not settings.is_user_set("rect")
@@ -209,6 +223,20 @@ def build_dataset(
         rect=Rect(pad=0.0 if train else 0.5, stride=stride, batch=min(batch_size, len(index))) if rect else None,
         channels=spec.channels,
     )
+
+
+def _check_classes(settings: Settings, spec: DatasetSpec) -> None:
+    unknown = [number for number in settings.classes or () if number not in spec.names]
+    if unknown and not settings.single_cls:  # there the names are replaced by one
+        raise SettingValueError(
+            f"classes={settings.classes}: there is no class {unknown[0]}. {spec.source} names {_named(spec)}."
+        )
+
+
+def _named(spec: DatasetSpec) -> str:
+    """`3 classes (0 RBC, 1 WBC, 2 Platelets)`, at most ten of the names."""
+    names = [f"{number} {name}" for number, name in list(spec.names.items())[:10]]
+    return f"{spec.nc} classes ({', '.join(names)}{', …' if spec.nc > len(names) else ''})"
 
 
 def _fraction(fraction: float | list[float], split: str) -> float:

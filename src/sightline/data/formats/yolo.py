@@ -323,24 +323,29 @@ def _keypoint_xy(values: np.ndarray, rules: LabelRules) -> np.ndarray:
 def _row_problem(row: np.ndarray, tokens: list[str], rules: LabelRules) -> str | None:
     """What is wrong with one row, or None."""
     if not np.isfinite(row).all():
-        return "a value is not a finite number"
+        with np.errstate(over="ignore"):
+            wrong = next((token for token in tokens if not np.isfinite(np.float32(token))), "a value")
+        return f"{wrong} is not a finite number; coordinates are between 0 and 1"
     coordinates = row[1:5]
     if rules.pose:
         coordinates = np.concatenate([coordinates, _keypoint_xy(row[None], rules).ravel()])
     if coordinates.max() > UPPER_LIMIT:
         return f"coordinate {coordinates.max():g}; coordinates are divided by the image size and at most 1"
     if row[0] < 0:
-        return f"class {tokens[0]} is negative"
+        return f"class {tokens[0]} is negative; {_classes(rules)}"
     if min(row[3], row[4]) < 0:
-        return f"width or height {min(row[3], row[4]):g} is negative"
+        return f"width or height {min(row[3], row[4]):g} is negative; coordinates are between 0 and 1"
     if row.min() < LOWER_LIMIT:
-        return f"coordinate {row.min():g} is negative"
+        return f"coordinate {row.min():g} is negative; coordinates are between 0 and 1"
     if row[0] != np.floor(row[0]):
-        return f"class {tokens[0]} is not a whole number"
+        return f"class {tokens[0]} is not a whole number; {_classes(rules)}"
     if not rules.single_cls and row[0] >= rules.nc:
-        allowed = f"{rules.nc} classes (0-{rules.nc - 1})" if rules.nc > 1 else "1 class (0)"
-        return f"class {int(row[0])}, but {rules.source} names {allowed}"
+        return f"class {int(row[0])}, but {_classes(rules)}"
     return None
+
+
+def _classes(rules: LabelRules) -> str:
+    return f"{rules.source} names {f'{rules.nc} classes (0-{rules.nc - 1})' if rules.nc > 1 else '1 class (0)'}"
 
 
 def _first_of_equal(keys: list[bytes]) -> np.ndarray:
