@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import DownloadError, MissingFileError, OutputError
+from sightline.errors import DownloadError, MissingInputError, OutputError
 from sightline.files import atomic_write, cache_folder, free_space, lock
 from sightline.log import LOGGER
 
@@ -60,21 +60,21 @@ def fetch_weights(name: str | os.PathLike[str]) -> Path:
         name: a path to an existing file, or the name of released weights such as `yolo26n.pt`.
 
     Raises:
-        MissingFileError: there is no such file, and weights of this name were never released.
+        MissingInputError: there is no such file, and weights of this name were never released.
         DownloadError: it had to be downloaded and could not be; the message says what else can be done.
     """
     path = Path(name).expanduser()
     if path.is_file():
         return path
     if path.is_dir():
-        raise MissingFileError(f"{path} is a folder; give the weights file in it, such as {path / 'best.pt'}.")
+        raise MissingInputError(f"{path} is a folder; give the weights file in it, such as {path / 'best.pt'}.")
     if path.name != str(name) or path.suffix not in (".pt", ".safetensors"):
-        raise MissingFileError(f"Weights file {path} does not exist{_neighbours(path)}.")
+        raise MissingInputError(f"Weights file {path} does not exist{_neighbours(path)}. {_meant(path)}")
     cached = cache_folder("weights") / path.name
     released = RELEASED.fullmatch(path.name) is not None
     if not cached.is_file():
         if not released and not assets_url():
-            raise MissingFileError(
+            raise MissingInputError(
                 f"Weights file {path.name} is neither in {Path.cwd()} nor in {cached.parent}, and no weights of "
                 f"that name were released{_neighbours(path)}. Give the path of a file, "
                 "or a released name such as yolo26n.pt."
@@ -90,11 +90,19 @@ def _download_weights(name: str, target: Path) -> None:
     try:
         download(url, target)
     except DownloadError as error:
+        if not RELEASED.fullmatch(name):
+            raise
         stem = name.partition("-")[0].removesuffix(".pt") if "rtdetr" not in name else name.removesuffix(".pt")
         raise DownloadError(
             f"{error}\nYou can go on without it: train from scratch with model={stem}.yaml, or put {name} into "
             f"{Path.cwd()} or {target.parent} yourself."
         ) from error
+
+
+def _meant(path: Path) -> str:
+    if RELEASED.fullmatch(f"{path.name}.pt"):
+        return f"Did you mean {path.name}.yaml (a new network) or {path.name}.pt (released weights)?"
+    return "Correct the path. Weights are .pt or .safetensors files; a new network is described by a .yaml file."
 
 
 def _neighbours(path: Path) -> str:
@@ -109,7 +117,14 @@ def _neighbours(path: Path) -> str:
 # ------------------------------------------------------------------------------------------------- transfer
 
 
-def download(url: str, target: str | os.PathLike[str], *, checksum: str | None = None, pause: float = 1.0) -> Path:
+def download(
+    url: str,
+    target: str | os.PathLike[str],
+    *,
+    checksum: str | None = None,
+    pause: float = 1.0,
+    advice: str | None = None,
+) -> Path:
     """Fetch an http(s) address into a file.
 
     A transfer that was cut, now or in an earlier run, goes on where it stopped if the server still has the same file.
@@ -117,6 +132,7 @@ def download(url: str, target: str | os.PathLike[str], *, checksum: str | None =
     Args:
         target: the file to make; nothing is fetched when it exists.
         checksum: "sha256:…" or "md5:…", when known.
+        advice: what to do without a network; default: put the file into its place, or name a mirror.
         pause: seconds before the second attempt; doubled before each further one.
 
     Raises:
@@ -136,7 +152,7 @@ def download(url: str, target: str | os.PathLike[str], *, checksum: str | None =
                 break
             except (http.client.HTTPException, ConnectionError, TimeoutError, urllib.error.URLError, EOFError) as error:
                 if attempt == RETRIES or not _worth_another_try(error):
-                    raise DownloadError(_unreachable(url, target, part, error)) from error
+                    raise DownloadError(_unreachable(url, target, part, error, advice)) from error
                 time.sleep(pause * 2**attempt)
             except OutputError:
                 raise
@@ -159,16 +175,19 @@ def _worth_another_try(error: Exception) -> bool:
     return True
 
 
-def _unreachable(url: str, target: Path, part: Path, error: Exception) -> str:
+def _unreachable(url: str, target: Path, part: Path, error: Exception, advice: str | None) -> str:
     kept = part.stat().st_size if part.exists() else 0
     if isinstance(error, urllib.error.HTTPError):
         text = f"{url}: the server answers {error.code} {error.reason}."
         if error.code == 404:
-            return f"{text} There is no such file there. Check the name, or put the file at {target} yourself."
+            instead = "" if advice else f", or put the file at {target} yourself"
+            return f"{text} There is no such file there. Check the name{instead}."
     else:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         text = f"Cannot fetch {url}: {reason}."
     resume = f" {kept} bytes are kept; the next attempt goes on from there." if kept else ""
+    if advice:
+        return f"{text} {advice}"
     return (
         f"{text}{resume} Without a network: put the file at {target} yourself, "
         "or set SIGHTLINE_ASSETS_URL to the address of a mirror."

@@ -76,6 +76,14 @@ class ShapeError(SightlineError, AssertionError):
     """An array has not the columns or dimensions that an object needs."""
 
 
+class MissingInputError(UsageError, MissingFileError):
+    """A setting (model, data, pretrained, resume) names a file that is not there."""
+
+
+class UnknownModelError(UsageError, ModelError):
+    """No description of a network has this name."""
+
+
 class MissingSettingsFileError(UsageError, MissingFileError):
     """`cfg` names no file."""
 

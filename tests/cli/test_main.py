@@ -85,16 +85,22 @@ def test_model_and_data_may_come_from_a_file(stub: Stub, tmp_path: Path):
 
 
 def test_a_run_that_goes_on_needs_no_model_or_data(stub: Stub, tmp_path: Path):
-    assert main(["train", "resume=runs/last.pt"]) == 0
-    assert stub.calls[0] == ("YOLO", "runs/last.pt", None)
     assert main(["train", "resume"]) == 2  # there is none below the working directory
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "last.pt").touch()
-    stub.calls.clear()
-    assert main(["train", "resume"]) == 0
-    assert stub.calls[0] == ("YOLO", "runs/last.pt", None)
-    assert main(["train", "resume=True", "model=x/last.pt"]) == 0
-    assert stub.calls[-2] == ("YOLO", "x/last.pt", None)
+    assert main(["train", "resume=x/weights/last.pt"]) == 2
+    assert stub.calls == []
+    for folder in ("runs", "x/weights"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "last.pt").touch()
+    os.utime(tmp_path / "runs" / "last.pt", (2e9, 2e9))  # the newest
+    for words, path in (
+        (["resume=x/weights/last.pt"], "x/weights/last.pt"),
+        (["resume=x"], "x/weights/last.pt"),  # a run's folder
+        (["resume"], "runs/last.pt"),
+        (["resume=True", "model=x/weights/last.pt"], "x/weights/last.pt"),
+    ):
+        stub.calls.clear()
+        assert main(["train", *words]) == 0
+        assert stub.calls[0] == ("YOLO", path, None)
 
 
 @pytest.mark.parametrize(

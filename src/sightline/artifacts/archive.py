@@ -17,6 +17,9 @@ MAX_MEMBERS = 50_000
 MAX_PICKLE_BYTES = 16 * 2**20
 
 
+DAMAGED = "The file is damaged or of another kind: copy or download it again."
+
+
 class Unreadable(Exception):
     """What was found in a file, in words for its reader; whoever knows the path makes a CheckpointError of it.
 
@@ -24,9 +27,7 @@ class Unreadable(Exception):
         advice: what the reader can do about it.
     """
 
-    def __init__(
-        self, found: str, *, advice: str = "The file is damaged or of another kind: copy or download it again."
-    ) -> None:
+    def __init__(self, found: str, *, advice: str = DAMAGED) -> None:
         super().__init__(found)
         self.advice = advice
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline.artifacts.archive import Unreadable
 from sightline.artifacts.foreign import ForeignFile
-from sightline.errors import CheckpointError, MissingFileError
+from sightline.errors import CheckpointError, MissingInputError
 from sightline.files import atomic_write
 
 FORMAT = "sightline"
@@ -47,11 +47,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote. Nothing in the file is run, whoever made it.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingInputError: there is no such file.
         CheckpointError: it is damaged, or no checkpoint of this library.
     """
     if not os.path.lexists(path):
-        raise MissingFileError(f"{os.fspath(path)} does not exist. Runs keep theirs in runs/<task>/<name>/weights.")
+        raise MissingInputError(f"{os.fspath(path)} does not exist. Runs keep theirs in runs/<task>/<name>/weights.")
     try:
         with ForeignFile(Path(path)) as file:  # sizes and instructions are checked before torch gets to see it
             ours = isinstance(file.content, dict) and file.content.get("format") == FORMAT

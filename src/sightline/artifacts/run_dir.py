@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sightline.config.settings import Settings
-from sightline.errors import OutputError
+from sightline.errors import MissingInputError, OutputError, SettingValueError
 
 
 def increment_path(path: str | os.PathLike[str], exist_ok: bool = False, sep: str = "-") -> Path:
@@ -60,6 +60,35 @@ def latest_checkpoint(folder: str | os.PathLike[str] = ".") -> Path | None:
     """The newest `last*.pt` below a folder, which `resume=True` without a model means; None if there is none."""
     found = [path for path in Path(folder).rglob("last*.pt") if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def checkpoint_to_resume(resume: bool | str, model: str | None = None) -> Path:
+    """The checkpoint that `resume=` means: a file, that of a run folder, else a `model` that is one, else the newest.
+
+    Raises:
+        MissingInputError: there is none.
+        SettingValueError: it is a file of another kind.
+    """
+    if isinstance(resume, str):
+        wanted = Path(resume).expanduser()
+    elif model is not None and Path(model).suffix == ".pt":
+        wanted = Path(model).expanduser()
+    else:
+        newest = latest_checkpoint()
+        if newest is None:
+            raise MissingInputError(
+                f"resume=True finds no last.pt below {Path.cwd()}. "
+                "Name the run to go on with: resume=runs/detect/train/weights/last.pt"
+            )
+        return newest
+    path = wanted / "weights" / "last.pt" if wanted.is_dir() else wanted
+    if not path.is_file():
+        raise MissingInputError(
+            f"resume={wanted}: there is no such file as {path}. Runs keep theirs in runs/<task>/<name>/weights/last.pt."
+        )
+    if path.suffix != ".pt":
+        raise SettingValueError(f"resume={wanted} is no checkpoint. Give the last.pt of a run, or the run's folder.")
+    return path
 
 
 def _make(wanted: Path, which: str, made: list[Path], *, numbered: bool) -> Path:

@@ -13,17 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.artifacts.archive import Unreadable
+from sightline.artifacts.archive import DAMAGED, Unreadable
 from sightline.artifacts.checkpoint import FORMAT
 from sightline.artifacts.foreign import ForeignFile, class_names, find_model, plain, plain_entries
 from sightline.artifacts.inert_values import Record, TensorRecord
-from sightline.errors import CheckpointError, MissingFileError
+from sightline.errors import CheckpointError, MissingInputError
 
 # Where programs put a state dict: averaged weights first, they are what a run is judged by.
 PLACES = ("ema", "model", "model_state_dict", "state_dict")
 DESCRIPTION = ("yaml", "names", "nc", "task", "args")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 
+SUFFIXES = (".pt", ".pth", ".safetensors", "")
 ALLOWED = "Allowed: .pt files of sightline, of Ultralytics or with a state dict, and .safetensors."
 
 
@@ -47,18 +48,20 @@ def read_weights(path: str | os.PathLike[str]) -> WeightsFile:
     """Read a weights file of any known kind. Nothing in it is run.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingInputError: there is no such file.
         CheckpointError: it is damaged, unsafe or of an unknown kind.
     """
     path = Path(path)
     if not os.path.lexists(path):
-        raise MissingFileError(f"There is no weights file {path}.")
+        raise MissingInputError(f"There is no weights file {path}.")
     try:
         weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
         if not weights.state:
             raise Unreadable("there is no tensor in it", advice=ALLOWED)
     except Unreadable as found:
-        raise CheckpointError(f"{path} cannot be used as weights: {found}. {found.advice}") from None
+        of_another_kind = found.advice == DAMAGED and path.suffix not in SUFFIXES
+        advice = ALLOWED if of_another_kind else found.advice
+        raise CheckpointError(f"{path} cannot be used as weights: {found}. {advice}") from None
     return weights
 
 

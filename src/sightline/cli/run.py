@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sightline.artifacts.run_dir import latest_checkpoint
+from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.config.command_line import CommandLine, parse_command_line
 from sightline.config.load import make_settings
 from sightline.config.settings import COMMAND_LINE, Settings
@@ -59,7 +58,7 @@ def _start(line: CommandLine, model: str, overrides: dict[str, Any]) -> int:
 def _checked_model(settings: Settings) -> str:
     """The model asked for, once nothing that the mode needs is missing. A run that is to go on is its own model."""
     if settings.mode == "train" and settings.resume:
-        return _model_to_resume(settings)
+        return str(checkpoint_to_resume(settings.resume, settings.model))
     given = {"model": settings.model, "data": settings.data, "source": settings.source}
     missing = [name for name in NEEDS[settings.mode] if given[name] is None]
     if missing or settings.model is None:
@@ -67,17 +66,3 @@ def _checked_model(settings: Settings) -> str:
         resume = ", or resume= to go on with a run" if settings.mode == "train" else ""
         raise UsageError(f"{settings.mode} needs {wanted}{resume}. Example: {EXAMPLES[settings.mode]}")
     return settings.model
-
-
-def _model_to_resume(settings: Settings) -> str:
-    if isinstance(settings.resume, str):
-        return settings.resume
-    if settings.model is not None:
-        return settings.model
-    newest = latest_checkpoint()
-    if newest is None:
-        raise UsageError(
-            f"resume=True finds no last.pt below {Path.cwd()}. "
-            "Name the run to go on with: sightline train resume=runs/detect/train/weights/last.pt"
-        )
-    return str(newest)

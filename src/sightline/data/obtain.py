@@ -32,7 +32,7 @@ from sightline.data import samples
 from sightline.data.archives import archive_stem, extract, is_archive
 from sightline.data.formats import coco, visdrone, voc
 from sightline.download import download, file_name, mirrored
-from sightline.errors import DataError, MissingFileError, OutputError, SightlineError
+from sightline.errors import DataError, MissingInputError, OutputError, SightlineError
 from sightline.files import cache_folder, lock
 from sightline.log import LOGGER
 
@@ -64,7 +64,7 @@ def find_yaml(data: str | os.PathLike[str]) -> tuple[Path, bool]:
         The file, and whether it came out of an archive: then the data is beside it, whatever its `path` says.
 
     Raises:
-        MissingFileError: there is none; the message has near names.
+        MissingInputError: there is none; the message has near names.
         DataError: a folder or archive without a YAML file, or with several.
     """
     text = os.fspath(data)
@@ -89,7 +89,7 @@ def find_yaml(data: str | os.PathLike[str]) -> tuple[Path, bool]:
         for name in built_in_names():
             if name.lower() == path.name.removesuffix(path.suffix if path.suffix in YAML_SUFFIXES else "").lower():
                 return built_in_folder() / f"{name}.yaml", False
-    raise MissingFileError(_not_found(text, path))
+    raise MissingInputError(_not_found(text, path))
 
 
 def _not_found(text: str, path: Path) -> str:

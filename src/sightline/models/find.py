@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, UnknownModelError
 from sightline.log import LOGGER
 
 ZOO = Path(__file__).parent / "zoo"
@@ -33,7 +33,7 @@ def find_description(name: str | Path) -> Found:
     `yolo26-mine.yaml`), then the built-in descriptions. `.yaml` may be left out for those.
 
     Raises:
-        ModelError: there is none; the message gives the nearest names.
+        UnknownModelError: there is none; the message gives the nearest names.
     """
     path = Path(name)
     if path.suffix in (".pt", ".pth", ".safetensors", ".onnx"):
@@ -53,7 +53,7 @@ def find_description(name: str | Path) -> Found:
     built_in = ZOO / (unsized.stem + ".yaml")
     if built_in.is_file() and path.parent == Path():
         return Found(built_in, letter, letter is not None)
-    raise ModelError(f"There is no model {str(name)!r}: {_hint(path)}")
+    raise UnknownModelError(f"There is no model {str(name)!r}: {_hint(path)}")
 
 
 def read_description(path: Path) -> Any:

@@ -123,7 +123,8 @@ class FileSource(Source):
             self._folder = tempfile.TemporaryDirectory(prefix="sightline-")
         folder = Path(self._folder.name) / str(len(list(Path(self._folder.name).iterdir())))
         folder.mkdir()
-        return str(download.download(address, folder / (download.file_name(address) or "file")))
+        advice = "Download it another way and give the path of the file."
+        return str(download.download(address, folder / (download.file_name(address) or "file"), advice=advice))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import random
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +16,9 @@ import torch
 
 import sightline
 from sightline.artifacts.checkpoint import load_checkpoint
-from sightline.artifacts.run_dir import latest_checkpoint
+from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
-from sightline.errors import CheckpointError, MissingFileError, SettingValueError
+from sightline.errors import CheckpointError, SettingValueError
 from sightline.log import LOGGER
 
 if TYPE_CHECKING:
@@ -78,11 +77,11 @@ def read(settings: Settings) -> dict[str, Any]:
     """The checkpoint that `resume=` names; its settings become those of the run, except for what the user gives now.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingInputError: there is no such file.
         CheckpointError: the file holds weights only.
         SettingValueError: the run is finished.
     """
-    path = _checkpoint_path(settings)
+    path = checkpoint_to_resume(settings.resume, settings.model)
     checkpoint = load_checkpoint(path)
     if "run" not in checkpoint:
         raise CheckpointError(
@@ -161,19 +160,3 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda"]])
-
-
-def _checkpoint_path(settings: Settings) -> Path:
-    if isinstance(settings.resume, str):
-        path = Path(settings.resume)
-        path = path / "weights" / "last.pt" if path.is_dir() else path
-    elif settings.model and str(settings.model).endswith(".pt"):
-        path = Path(str(settings.model))
-    else:
-        found = latest_checkpoint()
-        if found is None:
-            raise MissingFileError("resume=True, but there is no last.pt below this folder. Name one: resume=…/last.pt")
-        path = found
-    if not path.exists():
-        raise MissingFileError(f"resume={path}: no such file. Runs keep theirs in runs/<task>/<name>/weights/last.pt.")
-    return path
