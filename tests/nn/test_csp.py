@@ -8,7 +8,7 @@ import torch
 from sightline.nn.attention import PSABlock
 from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
 from sightline.nn.pooling import SPPF
-from sightline.nn.routing import Concat
+from sightline.nn.routing import Concat, join_channels
 
 X = torch.randn(2, 16, 6, 4, generator=torch.Generator().manual_seed(0))
 
@@ -60,3 +60,27 @@ def test_sppf_pools_its_own_output(shortcut: bool, activation: bool):
 
 def test_concat_keeps_the_order():
     assert torch.equal(Concat()([X, 2 * X])[:, 16:], 2 * X)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_joined_maps_have_the_gradients_of_cat_and_dense_ones(memory_format: torch.memory_format):
+    seen = []
+
+    def gradients(join) -> list[torch.Tensor]:
+        maps = [
+            torch.randn(2, width, 4, 3, generator=torch.Generator().manual_seed(width), dtype=dtype)
+            for width, dtype in ((3, torch.float64), (5, torch.float32))
+        ]
+        maps = [each.contiguous(memory_format=memory_format).requires_grad_() for each in maps]
+        for each in maps:
+            each.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=memory_format)))
+        joined = join(maps)
+        (joined * torch.arange(joined.numel()).view_as(joined).contiguous(memory_format=memory_format)).sum().backward()
+        return [each.grad for each in maps]
+
+    expected = gradients(lambda maps: torch.cat(maps, 1))
+    seen.clear()
+    for own, by_cat in zip(gradients(join_channels), expected, strict=True):
+        assert own.dtype == by_cat.dtype
+        assert torch.equal(own, by_cat)
+    assert memory_format == torch.contiguous_format or seen == [True, True]

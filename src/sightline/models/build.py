@@ -11,7 +11,7 @@ from torch import Tensor
 from sightline.errors import CheckpointError, ModelError
 from sightline.models.network import DetectionModel, load_spec
 from sightline.models.spec import ModelSpec
-from sightline.models.weights import CLASS_BRANCHES, class_width, head_prefix, is_old_style
+from sightline.models.weights import CLASS_BRANCHES, class_width, head_prefix, is_folded, is_old_style
 from sightline.nn.heads.detect import Detect
 
 # The last layer of a description → the network class around it, so that a checkpoint says itself what to build.
@@ -79,7 +79,7 @@ def build_from_state(
     network = build_model(yaml, nc=nc, names=names)
     if prefix is not None and isinstance(network.head, Detect):
         _fit_head(network.head, state, prefix)
-    if "model.0.conv.weight" in state and "model.0.bn.weight" not in state:
+    if is_folded(state):
         network.use_end2end(f"{prefix}one2one_cv3.0.2.bias" in state)
         network.fuse(verbose=False)
     own = network.state_dict()

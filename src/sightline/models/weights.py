@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import ModelError
 from sightline.nn.heads.detect import Detect
 
 Names = Mapping[int, str] | Sequence[str]
 FIRST_CONV = "model.0.conv.weight"
+FIRST_BATCH_NORM = "model.0.bn.weight"
 CLASS_BRANCHES = ("cv3", "one2one_cv3")
 SHOWN = 6  # names in a summary line
 
@@ -63,7 +65,11 @@ def transfer(
 
     Returns:
         What was copied. Nothing fitting is no error here: `transferred` is 0 then.
+
+    Raises:
+        ModelError: one of the two was folded for inference and the other was not.
     """
+    _refuse_folded(target, state)
     report = TransferReport()
     head = target.model[-1]
     done: set[str] = set()
@@ -86,6 +92,27 @@ def transfer(
     if not report.missing and source_names is not None and is_placeholder(target.names):
         target.names = _as_dict(source_names)
     return report
+
+
+def is_folded(state: Mapping[str, Tensor]) -> bool:
+    """Whether BatchNorm was folded into the convolutions before these tensors were taken."""
+    return FIRST_CONV in state and FIRST_BATCH_NORM not in state
+
+
+def _refuse_folded(target: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Folded kernels have the shape of others and mean something else: they would fit, and be wrong."""
+    own = target.state_dict()
+    if FIRST_CONV not in own or FIRST_CONV not in state or is_folded(own) == is_folded(state):
+        return
+    if is_folded(state):
+        raise ModelError(
+            "These weights were folded for inference by fuse() and cannot train or go into another network. "
+            "Use the weights from before."
+        )
+    raise ModelError(
+        "This network was folded for inference by fuse() and cannot take these weights. "
+        "Make it again, and load before fuse()."
+    )
 
 
 def class_width(state: Mapping[str, Tensor], prefix: str) -> int | None:

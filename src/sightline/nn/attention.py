@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.nn.conv import Conv
+from sightline.nn.routing import join_channels
 
 
 class Attention(nn.Module):
@@ -29,8 +29,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        # In published weights the channels of a head lie together: its queries, its keys, its values.
-        heads = self.qkv(x).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)  # (B, heads, N, 2 key + value)
+        # In published weights the channels of a head lie together: its queries, its keys, its values. Channels go last
+        # before anything is flattened, so that gradients come back channels last, too.
+        tokens = self.qkv(x).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, heads · (2 key + value))
+        heads = tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, 2 key + value)
         query, key, value = heads.split([self.key_dim, self.key_dim, self.head_dim], dim=3)
         seen = F.scaled_dot_product_attention(query, key, value)  # (B, heads, N, head_dim)
         return self.proj(_to_map(seen, height, width) + self.pe(_to_map(value, height, width)))
@@ -66,14 +68,13 @@ class C2PSA(nn.Module):
         if in_channels != out_channels:
             raise ValueError(f"C2PSA keeps its width, but gets {in_channels} channels and shall give {out_channels}")
         hidden = int(in_channels * expansion)
-        self.hidden = hidden
         self.cv1 = Conv(in_channels, 2 * hidden, 1)
         self.cv2 = Conv(2 * hidden, in_channels, 1)
         self.m = nn.Sequential(*(PSABlock(hidden, heads=heads_for(hidden)) for _ in range(repeats)))
 
     def forward(self, x: Tensor) -> Tensor:
-        passing, attending = self.cv1(x).split(self.hidden, dim=1)
-        return self.cv2(torch.cat([passing, self.m(attending)], 1))
+        passing, attending = self.cv1(x).chunk(2, 1)
+        return self.cv2(join_channels([passing, self.m(attending)]))
 
 
 def heads_for(channels: int) -> int:

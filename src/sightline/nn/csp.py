@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from sightline.nn.attention import PSABlock, heads_for
 from sightline.nn.conv import Conv
+from sightline.nn.routing import join_channels
 
 
 class Bottleneck(nn.Module):
@@ -65,7 +65,7 @@ class C3(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.cv3(torch.cat([self.m(self.cv1(x)), self.cv2(x)], 1))
+        return self.cv3(join_channels([self.m(self.cv1(x)), self.cv2(x)]))
 
 
 class C3k(C3):
@@ -100,13 +100,10 @@ class LinkChain(nn.Module):
         self.m = nn.ModuleList(link(self.hidden) for _ in range(repeats))
 
     def forward(self, x: Tensor) -> Tensor:
-        first = self.cv1(x)  # both halves stay together: they are neighbours in the joined map anyway
-        last = first[:, self.hidden :]
-        links = [first]
+        links = list(self.cv1(x).chunk(2, 1))
         for block in self.m:
-            last = block(last)
-            links.append(last)
-        return self.cv2(torch.cat(links, 1))
+            links.append(block(links[-1]))
+        return self.cv2(join_channels(links))
 
 
 class C2f(LinkChain):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from sightline.nn.conv import Conv
+from sightline.nn.routing import join_channels
 
 
 class SPPF(nn.Module):
@@ -40,5 +40,5 @@ class SPPF(nn.Module):
         maps = [self.cv1(x)]
         for _ in range(self.pools):
             maps.append(self.m(maps[-1]))
-        y = self.cv2(torch.cat(maps, 1))
+        y = self.cv2(join_channels(maps))
         return x + y if self.residual else y
