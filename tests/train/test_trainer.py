@@ -10,11 +10,21 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.errors import MissingFileError, SettingValueError, SightlineError, UsageError
 from sightline.train.detect import DetectionTrainer
 
-FAST = {"imgsz": 64, "batch": 4, "epochs": 2, "workers": 0, "plots": False, "amp": False, "verbose": False, "device": "cpu"}
+FAST = {
+    "imgsz": 64,
+    "batch": 4,
+    "epochs": 2,
+    "workers": 0,
+    "plots": False,
+    "amp": False,
+    "verbose": False,
+    "device": "cpu",
+}
 
 
 def make(data: Path, folder: Path, trainer: type = DetectionTrainer, **settings: Any) -> DetectionTrainer:
@@ -34,7 +44,14 @@ def test_a_run_leaves_its_files(tiny_data: Path, tmp_path: Path):
     trainer = make(tiny_data, tmp_path, epochs=3, save_period=2)
     trainer.train()
     found = {path.relative_to(trainer.save_dir).as_posix() for path in trainer.save_dir.rglob("*") if path.is_file()}
-    assert {"args.yaml", "results.csv", "weights/best.pt", "weights/last.pt", "weights/epoch0.pt", "weights/epoch2.pt"} <= found
+    assert {
+        "args.yaml",
+        "results.csv",
+        "weights/best.pt",
+        "weights/last.pt",
+        "weights/epoch0.pt",
+        "weights/epoch2.pt",
+    } <= found
     rows = list(csv.DictReader((trainer.save_dir / "results.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert list(rows[0])[:9] == [
@@ -214,7 +231,9 @@ def test_frozen_layers_do_not_move_and_the_user_s_own_freezing_is_kept(tiny_data
     trainer.train()
     after = trainer.model.state_dict()
     still = {name for name, value in after.items() if torch.equal(value, trainer.before[name])}
-    assert all(name in still for name in after if name.startswith(("model.0.", "model.1.")) and "num_batches" not in name)
+    assert all(
+        name in still for name in after if name.startswith(("model.0.", "model.1.")) and "num_batches" not in name
+    )
     assert "model.5.conv.weight" in still
     assert "model.2.cv1.conv.weight" not in still
 

@@ -19,7 +19,7 @@ class ResultsTable:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
 
-    def append(self, row: Mapping[str, float]) -> None:
+    def append(self, row: Mapping[str, float | None]) -> None:
         """Add one row. Raises OutputError when the file cannot be written."""
         try:
             columns = self._columns()

@@ -76,6 +76,42 @@ class Callback:
                 yield event, method
 
 
+class CallbackHost:
+    """What a trainer has of callbacks: the table of functions by event, and the objects among them.
+
+    Attributes:
+        callbacks: event → functions, called in this order.
+        objects: attached Callback objects; their state goes into checkpoints.
+    """
+
+    def __init__(self, callbacks: CallbackTable | None = None, first: Iterable[Callback] = ()) -> None:
+        self.callbacks: CallbackTable = empty_table()
+        self.objects: list[Callback] = []
+        for callback in first:
+            self.attach(callback)
+        for event, functions in (callbacks or {}).items():
+            self.callbacks[check_event(event)].extend(functions)
+
+    def attach(self, callback: Callback) -> None:
+        """Let an object listen to all the moments it has methods for."""
+        self.objects.append(callback)
+        for event, method in callback.events():
+            self.callbacks[event].append(method)
+
+    def add_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
+        """Call `callback(self)` at `event`, after those that are there."""
+        self.callbacks[check_event(event)].append(callback)
+
+    def set_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
+        """Call only `callback(self)` at `event`."""
+        self.callbacks[check_event(event)] = [callback]
+
+    def run_callbacks(self, event: str) -> None:
+        """Call everything that listens to `event`."""
+        for callback in self.callbacks.get(event, []):
+            callback(self)
+
+
 def empty_table() -> CallbackTable:
     """A list for every moment."""
     return {event: [] for event in EVENTS}
@@ -91,9 +127,3 @@ def check_event(event: str) -> str:
         return event
     near = difflib.get_close_matches(event, EVENTS, n=3) or list(EVENTS)
     raise SettingValueError(f"There is no callback event {event!r}. Near names: {', '.join(near)}.")
-
-
-def add(table: CallbackTable, callback: Callback) -> None:
-    """Register every moment of a Callback object."""
-    for event, method in callback.events():
-        table[event].append(method)

@@ -6,6 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+import sightline
 from sightline.callbacks.base import Callback
 from sightline.log import LOGGER
 
@@ -25,6 +28,21 @@ class Console(Callback):
         self.last_refresh = 0.0
         self.images = 0
         self.header: str | None = None
+
+    def on_pretrain_routine_end(self, trainer: BaseTrainer) -> None:
+        """What runs, on what, with which settings, and where the results go."""
+        precision = trainer.precision
+        device = torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else trainer.device
+        LOGGER.info(
+            f"sightline {sightline.__version__}, torch {torch.__version__}, {device}, "
+            f"{precision.name} ({precision.reason})"
+        )
+        for name, (value, origin) in trainer.args.changed().items():
+            LOGGER.info(f"  {name}={value}  ({origin})")
+        LOGGER.info(
+            f"{len(trainer.train_loader.dataset)} training and {len(trainer.test_loader.dataset)} validation images, "
+            f"{trainer.epochs} epochs of {len(trainer.train_loader)} batches, results in {trainer.save_dir}"
+        )
 
     def on_train_epoch_start(self, trainer: BaseTrainer) -> None:
         self.epoch_start, self.images = time.perf_counter(), 0
@@ -63,7 +81,7 @@ class Console(Callback):
         scores = "  ".join(
             f"{name.removeprefix('metrics/').removesuffix('(B)')} {value:.4f}"
             for name, value in trainer.metrics.items()
-            if name.startswith("metrics/mAP")
+            if name.startswith("metrics/mAP") and trainer.validated
         )
         best = "  best" if trainer.new_best else ""
         LOGGER.info(f"{self.header}  {scores}  {_duration(trainer.remaining_seconds())} left{best}")
@@ -82,7 +100,16 @@ class Console(Callback):
         losses = "  ".join(
             f"{name.removesuffix('_loss')} {float(value):.3f}" for name, value in (trainer.tloss or {}).items()
         )
-        return f"{rate:.1f} img/s  {trainer.memory_text()}  {losses}"
+        return f"{rate:.1f} img/s  {_memory(trainer.device)}  {losses}"
+
+
+def _memory(device: torch.device) -> str:
+    """Memory in use: the GPU's where there is one, else the process's."""
+    if device.type == "cuda":
+        return f"{torch.cuda.memory_reserved(device) / 2**30:.1f} GB"
+    import psutil
+
+    return f"{psutil.Process().memory_info().rss / 2**30:.1f} GB"
 
 
 def _duration(seconds: float) -> str:

@@ -153,6 +153,17 @@ class OptimisationSettings(BaseModel):
     momentum: Number = setting(0.937, "Momentum, or beta1 of the Adam family.", "train", ge=0, le=1)
     weight_decay: Number = setting(0.0005, "Weight decay at the nominal batch.", "train", ge=0, le=1)
     nbs: Whole = setting(64, "Nominal batch: gradients are gathered up to it.", "train", ge=1)
+    ema_decay: Number = setting(
+        0.9999,
+        "Average of the weights: what stays of it in a step, at the end of a long run.",
+        "train",
+        new=True,
+        ge=0,
+        lt=1,
+    )
+    ema_tau: Number = setting(
+        2000, "Average of the weights: steps over which ema_decay comes up from 0.", "train", new=True, gt=0
+    )
     clip_grad: Number = setting(10.0, "Largest norm of the gradient; 0 is off.", "train", new=True, ge=0)
     amp: PrecisionChoice = setting(
         True,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sightline.log import LOGGER
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from sightline.config.settings import Settings
 
 FEW_STEPS = 10_000  # below this many optimizer steps, a run has none to give away to accumulation
+
+# At the end of a run the average should look back over a few hundredths of its steps: with τ = steps / 4.2 the decay
+# ends at 1 - 1/67, so over 5% of 1,300 steps. Long runs keep the reference's 2,000.
+STEPS_PER_TAU = 4.2
 
 
 def automatic(*, iterations: float, nc: int) -> tuple[str, float, float]:
@@ -24,15 +28,27 @@ def automatic(*, iterations: float, nc: int) -> tuple[str, float, float]:
     return "MuSGD", 0.01, 0.9
 
 
-def fill_automatic(settings: Settings, *, images: int, batches: int, nc: int) -> None:
-    """Decide optimizer, lr0, momentum, warmup_bias_lr and nbs where the user left them to us."""
+def fill_automatic(settings: Settings, *, batches: int, nc: int) -> None:
+    """Decide what the user left to us: optimizer, lr0, momentum, warmup_bias_lr, nbs and ema_tau.
+
+    Args:
+        batches: of an epoch.
+        nc: classes of the data set.
+    """
     if settings.optimizer != "auto":
         return
-    name, lr, momentum = automatic(iterations=batches * settings.epochs, nc=nc)
+    total = batches * settings.epochs
+    name, lr, momentum = automatic(iterations=total, nc=nc)
     settings.assign("optimizer", name, origin="auto")  # also where the user wrote `auto`
-    wanted = {"lr0": lr, "momentum": momentum, "warmup_bias_lr": 0.0}
-    if batches * settings.epochs * settings.batch / settings.nbs < FEW_STEPS:
-        wanted["nbs"] = settings.batch  # every batch steps
-    for setting, value in wanted.items():
-        if not settings.fill_auto(setting, value):
-            LOGGER.info(f"optimizer=auto chose {name} and keeps your {setting}={getattr(settings, setting)}")
+    _fill(settings, lr0=lr, momentum=momentum, warmup_bias_lr=0.0)
+    if total * settings.batch / settings.nbs < FEW_STEPS:
+        _fill(settings, nbs=settings.batch)  # every batch steps
+    steps = total * settings.batch / max(settings.nbs, settings.batch)
+    if steps / STEPS_PER_TAU < settings.ema_tau:
+        _fill(settings, ema_tau=max(round(steps / STEPS_PER_TAU), 1))
+
+
+def _fill(settings: Settings, **values: Any) -> None:
+    for name, value in values.items():
+        if not settings.fill_auto(name, value):
+            LOGGER.info(f"optimizer=auto would set {name}={value}; your {name}={getattr(settings, name)} stays")
