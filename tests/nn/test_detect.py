@@ -128,6 +128,14 @@ def test_anchors_follow_the_size_of_the_image():
     assert head.anchors_for(maps(), torch.float64)[0].dtype == torch.float64
 
 
+def test_anchors_kept_from_inference_serve_a_pass_with_gradients():
+    head = make_head()
+    with torch.inference_mode():
+        head(maps())
+    head(maps())[0].sum().backward()
+    assert head.cv2[0][-1].weight.grad is not None
+
+
 def test_half_precision_features_do_not_blur_the_boxes():
     """A box far from the corner needs more digits than bfloat16 has; the last convolution runs in float32 then."""
     head = make_head()

@@ -167,7 +167,8 @@ class Detect(nn.Module):
         """(A, 2) points in cells and (A, 1) strides for maps of these sizes; kept for the next image of that size."""
         key = ([tuple(each.shape[2:]) for each in maps], dtype, maps[0].device)
         if self._anchors is None or self._anchors[0] != key:
-            points, strides = make_anchors(key[0], self.stride.tolist(), dtype=dtype, device=maps[0].device)
+            with torch.inference_mode(False):  # kept tensors must also serve a later pass with gradients
+                points, strides = make_anchors(key[0], self.stride.tolist(), dtype=dtype, device=maps[0].device)
             self._anchors = (key, points, strides)
         return self._anchors[1], self._anchors[2]
 
