@@ -168,6 +168,7 @@ class ImageReader:
         channels: as for `read_image`.
         stretch: to imgsz × imgsz instead of keeping the aspect ratio.
         folder: of the disk cache; default the user's cache folder.
+        quiet: do not say how much fits.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class ImageReader:
         channels: int = 3,
         stretch: bool = False,
         folder: str | os.PathLike[str] | None = None,
+        quiet: bool = False,
     ) -> None:
         if cache not in (False, True, None, "ram", "disk"):
             raise ValueError(f"cache={cache!r}; it may be False, True, 'ram' or 'disk'")
@@ -198,7 +200,8 @@ class ImageReader:
                 self._store = DiskStore(place, plan, budget_bytes, [self._identity(i) for i in range(len(paths))])
             else:
                 self._store = RamStore(plan, budget_bytes)
-            LOGGER.info(self._store.summary())
+            if not quiet:
+                LOGGER.info(self._store.summary())
 
     def __len__(self) -> int:
         return len(self.paths)

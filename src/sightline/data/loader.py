@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sightline.data.spec import DatasetSpec
 
 PREFETCH = 2  # batches that each worker keeps ready
-RECENT_BYTES = 2 * GIB
+RECENT_BYTES = 8 * GIB  # of decoded images kept without being asked, on all workers together
 
 
 class Loader:
@@ -249,12 +249,21 @@ def _fraction(fraction: float | list[float], split: str) -> float:
 
 def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *, several_a_sample: bool) -> ImageReader:
     budget = None if settings.cache_budget_gb is None else int(settings.cache_budget_gb * GIB)
-    cache = settings.cache
+    cache, quiet = settings.cache, False
     if not cache and several_a_sample and settings.mosaic:
-        # A mosaic decodes four or nine images; decoding each again every time would be most of the work. So what has
-        # been decoded stays in memory even without cache=ram, within a bound that hurts nobody.
-        cache, budget = "ram", min(budget or RECENT_BYTES, RECENT_BYTES, available_memory() // 8)
-    return ImageReader(index.paths, imgsz, shapes=index.shapes, cache=cache, budget_bytes=budget, channels=channels)
+        # A mosaic needs four or nine images; decoding each anew every time would be most of the work. So what has been
+        # decoded stays in memory even without cache=ram, within a bound that hurts nobody.
+        cache, quiet = "ram", True
+        budget = min(budget or RECENT_BYTES, RECENT_BYTES, available_memory() // 4)
+    reader = ImageReader(
+        index.paths, imgsz, shapes=index.shapes, cache=cache, budget_bytes=budget, channels=channels, quiet=quiet
+    )
+    if quiet and reader.cached < len(index):
+        LOGGER.info(
+            f"Memory for {reader.cached} of {len(index)} decoded images; for a mosaic the others are decoded anew each "
+            "time. cache=ram or cache=disk makes room for more."
+        )
+    return reader
 
 
 def _say_what_copy_paste_does(settings: Settings, index: LabelIndex) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import random
+import re
+import sys
+import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +83,20 @@ def test_items_that_cannot_be_used():
 
     with pytest.raises(DataError, match=r"WrongResult\.decide"):
         UserAugmentations.of([WrongResult()])(_sample(), np.random.default_rng(0))
+
+
+def test_the_example_of_the_guide(monkeypatch):
+    """docs/augmentation.md: what it prints works, and boxes turn with the pixels."""
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "augmentation.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL) if "QuarterTurn" in block)
+    module = types.ModuleType("guide_example")
+    monkeypatch.setitem(sys.modules, "guide_example", module)  # dataclasses look their module up
+    exec(compile(code, "augmentation.md", "exec"), module.__dict__)
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[20:30, 60:95] = 255
+    labels = Labels(np.array([[60, 20, 95, 30]], np.float32), np.zeros(1, np.float32))
+    augment = UserAugmentations.of([module.RandomQuarterTurn(1.0)])
+    out = augment(Sample(image, labels), np.random.default_rng(0))
+    ys, xs = np.nonzero(out.image[..., 0])
+    assert out.boxes.tolist() == [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]
+    assert not np.array_equal(out.image, image)

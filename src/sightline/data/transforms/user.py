@@ -47,7 +47,7 @@ class ImageFunction(Transform):
             raise DataError(
                 f"The augmentation {_name(self.function)} returned {found}; a plain function must return an image like "
                 f"the one it got, uint8 {image.shape}. To change the shape or move boxes, write a class with "
-                "decide(sample, rng); docs/guides say how."
+                "decide(sample, rng); docs/augmentation.md shows how."
             )
         return np.ascontiguousarray(out)
 
