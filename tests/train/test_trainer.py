@@ -315,3 +315,16 @@ def test_teardown_comes_after_an_error_too(tiny_data: Path, tmp_path: Path):
     with pytest.raises(Interrupted):
         trainer.train()
     assert events == ["teardown"]
+
+
+def test_a_fine_tuned_run_resumes_without_its_first_weights(tiny_data: Path, tmp_path: Path):
+    first = make(tiny_data, tmp_path / "first", epochs=1, val=False)
+    first.train()
+    weights_file = tmp_path / "first.pt"
+    weights_file.write_bytes(first.best.read_bytes())
+    second = make(tiny_data, tmp_path / "second", model=str(weights_file), epochs=1, val=False)
+    second.train()
+    weights_file.unlink()
+    third = DetectionTrainer(overrides={"resume": str(second.last), "epochs": 2})
+    third.train()
+    assert third.epoch == 1

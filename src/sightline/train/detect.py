@@ -18,7 +18,7 @@ from sightline.data.transforms.multi_scale import multi_scale_shape, multi_scale
 from sightline.errors import ModelError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.terms.classification import class_weights
-from sightline.models.build import build_model
+from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import transfer
 from sightline.train.trainer import BaseTrainer
 from sightline.validate.detect import DetectionValidator
@@ -43,6 +43,12 @@ class DetectionTrainer(BaseTrainer):
     def setup_model(self) -> WeightsFile | None:
         """Build the network: described by `model`, with the weights that `pretrained` and `model` ask for."""
         if isinstance(self.model, nn.Module):
+            return None
+        if self.checkpoint is not None:  # the network as it was, wherever its first weights came from
+            state = self.checkpoint["run"]["raw_model"]
+            self.model = build_from_state(
+                self.checkpoint["yaml"], nc=self.data["nc"], names=self.data["names"], state=state
+            )
             return None
         if self.model is None and self.source is None:
             raise UsageError(
