@@ -20,7 +20,7 @@ from sightline.config.settings import CHECKPOINT, Settings
 from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
 from sightline.models.build import build_from_state, build_model
-from sightline.models.weights import TransferReport, transfer
+from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
@@ -247,6 +247,11 @@ class YOLO:
         return self._predict(checked, part, source, stream)
 
     def _train(self, settings: Settings, given: Mapping[str, Any], part: Any) -> Any:
+        if self._weights_loaded and not settings.resume and is_folded(self.model.state_dict()):
+            raise ModelError(
+                f"model={self.overrides.get('model')} was folded for inference by fuse() and cannot train. "
+                "Start from the weights of before."
+            )
         self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
         if self._weights_loaded and self.trainer.checkpoint is None:
             self.trainer.source = self.model

@@ -17,7 +17,7 @@ from sightline.backends.timing import StageTimer
 from sightline.backends.torch_model import TorchModel, evaluating, private_copy
 from sightline.config.load import make_settings
 from sightline.config.settings import Settings
-from sightline.errors import DataError, UsageError
+from sightline.errors import DataError, ModelError, UsageError
 from sightline.log import LOGGER
 from sightline.metrics.detect import STAGES
 
@@ -196,6 +196,7 @@ class BaseValidator:
         made: list[Path] = []
         try:
             self.names = dict(self.data.get("names") or network.names)
+            self._check_channels(network)
             self.fit_to_data(dict(network.names), self.names)
             if self.save_dir is None:
                 self.save_dir = make_run_dir(self.args, self.task, "val", made=made)
@@ -216,6 +217,15 @@ class BaseValidator:
             if built is not None:
                 built.close()
                 self.dataloader = None
+
+    def _check_channels(self, network: Any) -> None:
+        wanted = int(getattr(network, "yaml", {}).get("channels", 3))
+        found = self.data.get("channels", wanted)
+        if found != wanted:
+            raise ModelError(
+                f"The model takes images of {wanted} channels, but data={self.args.data} says channels={found}. "
+                "Correct `channels` there, or train a model on this data."
+            )
 
     @property
     def _agnostic(self) -> bool:
