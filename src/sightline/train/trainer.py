@@ -17,14 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import sightline
 from sightline.artifacts import plots
 from sightline.artifacts.checkpoint import save_checkpoint
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.artifacts.tables import ResultsTable
 from sightline.backends.device import select_device
-from sightline.callbacks import base as callback_base
-from sightline.callbacks.base import Callback, CallbackTable
+from sightline.callbacks.base import CallbackHost, CallbackTable
 from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.config.load import Overrides, make_settings, to_yaml
@@ -41,7 +39,7 @@ from sightline.train.precision import Precision, choose
 from sightline.train.schedule import Schedule, scaled_weight_decay
 
 
-class BaseTrainer:
+class BaseTrainer(CallbackHost):
     """Trains one network on one data set.
 
     Args:
@@ -67,11 +65,7 @@ class BaseTrainer:
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
-        self.callbacks: CallbackTable = callback_base.empty_table()
-        self.objects: list[Callback] = []  # callbacks with state, in order
-        self.attach(Console())
-        for event, functions in (_callbacks or {}).items():
-            self.callbacks[event].extend(functions)
+        super().__init__(_callbacks, first=[Console()])
 
         # what is trained, on what
         self.data: dict[str, Any] = self.get_dataset()
@@ -112,7 +106,8 @@ class BaseTrainer:
         self.grad_norm: Tensor | None = None
         self.step_is_finite: Tensor | None = None  # of the last optimizer step; () bool on the device
         self.skipped_steps = 0
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}  # of the last validation
+        self.validated = False  # whether that was in this epoch
         self.history: dict[str, list[float]] = {}
         self.fitness: float | None = None
         self.best_fitness: float | None = None
@@ -169,8 +164,7 @@ class BaseTrainer:
                 if self.stop or self._time_is_up():
                     break
             self._end_epoch()
-            if self._validation_is_due():
-                self.metrics, self.fitness = self._validated()
+            self._validate_if_due()
             self._record_epoch()
             self.run_callbacks("on_fit_epoch_end")
             if self.stop:
@@ -200,7 +194,8 @@ class BaseTrainer:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
         self._warn_about_skipped_steps()
         self.epoch_time = time.time() - self.epoch_time_start
-        self.save_metrics({**self.label_loss_items(self.tloss), **self.metrics, **self.lr})
+        scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
+        self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
         self._replan_for_time()
         self.new_best = self._is_new_best()
@@ -277,15 +272,14 @@ class BaseTrainer:
         self._build_train_pipeline()
         self.validator = self.get_validator()
         self.set_class_weights()
-        self.ema = ModelEMA(self.model)
-        self.metrics = dict.fromkeys(self.metric_keys(), 0.0)
+        self.ema = ModelEMA(self.model, decay=self.args.ema_decay, tau=self.args.ema_tau)
+        self.metrics = dict.fromkeys([*self.metric_keys(), *self.label_loss_items(prefix="val")], 0.0)
         if self.checkpoint is not None:
             resume.restore(self, self.checkpoint)
         self._remove_old_results()
         self._write_args()
         if self.args.plots:
             self._try(self.plot_training_labels)
-        self._print_start()
         self.run_callbacks("on_pretrain_routine_end")
 
     def _build_train_pipeline(self) -> None:
@@ -293,7 +287,7 @@ class BaseTrainer:
         self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, rank=0, mode="train")
         self.test_loader = self.get_dataloader(self.data["val"], self.batch_size * 2, rank=0, mode="val")
         images, batches = len(self.train_loader.dataset), len(self.train_loader)
-        recipe.fill_automatic(self.args, images=images, batches=batches, nc=self.data["nc"])
+        recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
         self.optimizer = self.build_optimizer(
             self.model,
             name=self.args.optimizer,
@@ -335,15 +329,6 @@ class BaseTrainer:
         """What really runs, with the origin of each value as a comment."""
         with atomic_write(self.save_dir / "args.yaml", "w", encoding="utf-8") as file:
             file.write(to_yaml(self.args, save_dir=str(self.save_dir)))
-
-    def _print_start(self) -> None:
-        LOGGER.info(f"sightline {sightline.__version__}, torch {torch.__version__}, {self._device_text()}")
-        for name, (value, origin) in self.args.changed().items():
-            LOGGER.info(f"  {name}={value}  ({origin})")
-        LOGGER.info(
-            f"{len(self.train_loader.dataset)} training and {len(self.test_loader.dataset)} validation images, "
-            f"{self.epochs} epochs of {len(self.train_loader)} batches, results in {self.save_dir}"
-        )
 
     # ------------------------------------------------------------------ what a task fills in
 
@@ -410,13 +395,12 @@ class BaseTrainer:
             self.best_fitness = fitness
         return metrics, fitness
 
-    def _validated(self) -> tuple[dict[str, float], float | None]:
-        """A user's `validate` may also return nothing: then the metrics stay and this epoch has no fitness."""
-        returned = self.validate()
-        if returned is None:
-            return self.metrics, None
-        metrics, fitness = returned
-        return (self.metrics if metrics is None else metrics), fitness
+    def _validate_if_due(self) -> None:
+        """Set metrics and fitness. Without validation, or where a user's `validate` returns nothing, there are none."""
+        metrics, self.fitness = (self.validate() if self._validation_is_due() else None) or (None, None)
+        self.validated = metrics is not None
+        if metrics is not None:
+            self.metrics = metrics
 
     def _validation_is_due(self) -> bool:
         last = self.epoch + 1 >= self.epochs or self.stop or self.stopper.possible_stop
@@ -434,11 +418,11 @@ class BaseTrainer:
     def _column(self, item: str) -> str:
         return item
 
-    def save_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Add a row to results.csv and to `history`."""
+    def save_metrics(self, metrics: Mapping[str, float | None]) -> None:
+        """Add a row to results.csv and to `history`; None stands for a value that this epoch has not got."""
         seconds = self.time_before + time.time() - self.train_time_start
         for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
+            self.history.setdefault(name, []).append(math.nan if value is None else value)
         ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
 
     def progress_string(self) -> str:
@@ -511,14 +495,6 @@ class BaseTrainer:
         done = self.epoch + 1 - self.start_epoch
         return (time.time() - self.train_time_start) / done * max(self.epochs - self.epoch - 1, 0)
 
-    def memory_text(self) -> str:
-        """Memory in use: the GPU's where there is one, else the process's."""
-        if self.device.type == "cuda":
-            return f"{torch.cuda.memory_reserved(self.device) / 2**30:.1f} GB"
-        import psutil
-
-        return f"{psutil.Process().memory_info().rss / 2**30:.1f} GB"
-
     def _mosaic_is_closed(self) -> bool:
         return self.args.close_mosaic > 0 and self.epoch >= self.epochs - self.args.close_mosaic
 
@@ -552,10 +528,6 @@ class BaseTrainer:
     def _memory_format(self) -> torch.memory_format:
         return torch.contiguous_format if self.args.channels_last is False else torch.channels_last
 
-    def _device_text(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-        return f"{name}, {self.precision.name} ({self.precision.reason})"
-
     def _warn_about_skipped_steps(self) -> None:
         self._heal_after_bad_step()
         if self.skipped_steps:
@@ -573,25 +545,7 @@ class BaseTrainer:
     def _first_without_mosaic(self) -> bool:
         return self.epoch == max(self.epochs - self.args.close_mosaic, 0)
 
-    # ------------------------------------------------------------------ callbacks
-
-    def attach(self, callback: Callback) -> None:
-        """Add a Callback object; its state goes into checkpoints."""
-        self.objects.append(callback)
-        callback_base.add(self.callbacks, callback)
-
-    def add_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
-        """Call `callback(trainer)` at `event`, after those that are there."""
-        self.callbacks[callback_base.check_event(event)].append(callback)
-
-    def set_callback(self, event: str, callback: Callable[[Any], Any]) -> None:
-        """Call only `callback(trainer)` at `event`."""
-        self.callbacks[callback_base.check_event(event)] = [callback]
-
-    def run_callbacks(self, event: str) -> None:
-        """Call everything that listens to `event`."""
-        for callback in self.callbacks.get(event, []):
-            callback(self)
+    # ------------------------------------------------------------------ helpers
 
     def _try(self, picture: Callable[[], None]) -> None:
         """A picture that cannot be drawn does not end a run."""
