@@ -328,3 +328,36 @@ def test_a_fine_tuned_run_resumes_without_its_first_weights(tiny_data: Path, tmp
     third = DetectionTrainer(overrides={"resume": str(second.last), "epochs": 2})
     third.train()
     assert third.epoch == 1
+
+
+def test_class_weights_lift_rare_classes_and_reach_the_loss(tiny_data: Path, tmp_path: Path):
+    class Mine(DetectionTrainer):
+        def get_class_counts(self) -> torch.Tensor:
+            return torch.tensor([4.0, 1.0])
+
+    trainer = make(tiny_data, tmp_path, Mine, cls_pw=1.0, epochs=1, val=False)
+    trainer.train()
+    assert trainer.model.criterion.one2many.class_weights.flatten().tolist() == pytest.approx([0.4, 1.6])
+
+
+# training.md, sections 14 and 15: what scripts read and override
+METHODS = (
+    "train _setup_train _do_train _setup_scheduler _build_train_pipeline _get_warmup_iterations get_dataset "
+    "setup_model get_model set_model_attributes set_class_weights get_class_counts compute_class_weights "
+    "build_dataset get_dataloader get_validator build_optimizer auto_batch preprocess_batch optimizer_step "
+    "_model_train validate label_loss_items progress_string save_metrics save_model plot_training_samples "
+    "plot_training_labels plot_metrics on_plot final_eval read_results_csv _close_dataloader_mosaic "
+    "_clear_memory _get_memory check_resume resume_training add_callback set_callback run_callbacks"
+)
+ATTRIBUTES = (
+    "args device save_dir wdir last best csv save_period batch_size epochs start_epoch world_size ddp "
+    "callbacks plots validator metrics resume model data train_loader test_loader optimizer scheduler lf "
+    "accumulate amp scaler ema stopper stop loss_names stride freeze_layer_names best_fitness fitness "
+    "epoch_time epoch_time_start train_time_start plot_idx epoch tloss loss_items loss lr history"
+)
+
+
+def test_documented_methods_and_attributes_have_their_names(tiny_data: Path, tmp_path: Path):
+    trainer = make(tiny_data, tmp_path)
+    assert [name for name in METHODS.split() if not callable(getattr(trainer, name, None))] == []
+    assert [name for name in ATTRIBUTES.split() if not hasattr(trainer, name)] == []

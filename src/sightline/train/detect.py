@@ -89,8 +89,15 @@ class DetectionTrainer(BaseTrainer):
 
     def set_class_weights(self) -> None:
         if self.args.cls_pw > 0:
-            counts = self.train_loader.dataset.index.class_counts(self.data["nc"])
-            self.model.class_weights = class_weights(torch.as_tensor(counts), self.args.cls_pw).to(self.device)
+            self.model.class_weights = self.compute_class_weights(self.get_class_counts()).to(self.device)
+
+    def get_class_counts(self) -> Tensor:
+        """(nc,) labels of each class in the training set."""
+        return torch.as_tensor(self.train_loader.dataset.index.class_counts(self.data["nc"]))
+
+    def compute_class_weights(self, counts: Tensor) -> Tensor:
+        """(nc,) factors that lift rare classes, by the exponent `cls_pw`."""
+        return class_weights(counts, self.args.cls_pw)
 
     def build_dataset(self, img_path: Any, mode: str = "train", batch: int | None = None) -> Any:
         """The samples of one split; `img_path` is what the data YAML names for it."""

@@ -6,6 +6,7 @@ training itself (console, trackers, …) is a callback.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import time
@@ -14,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ from sightline.train.ema import ModelEMA
 from sightline.train.environment import run_environment
 from sightline.train.optim import build_optimizer, gate_step
 from sightline.train.precision import Precision, choose
-from sightline.train.schedule import Schedule, scaled_weight_decay
+from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
 
 
 class BaseTrainer(CallbackHost):
@@ -61,7 +63,7 @@ class BaseTrainer(CallbackHost):
         _callbacks: CallbackTable | None = None,
     ) -> None:
         self.args: Settings = _settings(cfg, {} if overrides is None else overrides, self.task)
-        self.checkpoint: dict[str, Any] | None = resume.read(self.args) if self.args.resume else None
+        self.checkpoint: dict[str, Any] | None = self.check_resume()
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
@@ -119,7 +121,9 @@ class BaseTrainer(CallbackHost):
         self.time_before = 0.0  # seconds of the runs that this one resumes
         self.freeze_layer_names: list[str] = []
         self.plots: dict[str, Any] = {}
+        self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
         self.world_size = 1
+        self.ddp = False
 
     # ------------------------------------------------------------------ the loop
 
@@ -158,7 +162,7 @@ class BaseTrainer(CallbackHost):
                 if self._step_is_due():
                     self.optimizer_step()
                     self.last_opt_step = self.iteration
-                if self.args.plots and self._wants_picture():
+                if self.args.plots and self.iteration in self.plot_idx:
                     self.plot_training_samples(batch, self.iteration)
                 self.run_callbacks("on_train_batch_end")
                 if self.stop or self._time_is_up():
@@ -274,8 +278,7 @@ class BaseTrainer(CallbackHost):
         self.set_class_weights()
         self.ema = ModelEMA(self.model, decay=self.args.ema_decay, tau=self.args.ema_tau)
         self.metrics = dict.fromkeys([*self.metric_keys(), *self.label_loss_items(prefix="val")], 0.0)
-        if self.checkpoint is not None:
-            resume.restore(self, self.checkpoint)
+        self.resume_training(self.checkpoint)
         self._remove_old_results()
         self._write_args()
         if self.args.plots:
@@ -471,7 +474,59 @@ class BaseTrainer(CallbackHost):
         """Remember a picture, so that callbacks can send it somewhere."""
         self.plots[str(name)] = {"data": data, "timestamp": time.time()}
 
+    # ------------------------------------------------------------------ resume
+
+    @property
+    def resume(self) -> bool:
+        """Whether this run goes on from a checkpoint."""
+        return bool(self.args.resume)
+
+    def check_resume(self, overrides: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """The checkpoint to go on from, whose settings become those of the run; None for a new run."""
+        for name, value in (overrides or {}).items():
+            self.args.assign(name, value, origin="code")
+        return resume.read(self.args) if self.args.resume else None
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Put every state of the checkpoint back."""
+        if ckpt is not None:
+            resume.restore(self, ckpt)
+
+    def read_results_csv(self) -> dict[str, list[float]]:
+        """The columns of results.csv."""
+        return ResultsTable(self.csv).read()
+
     # ------------------------------------------------------------------ epochs, time, memory
+
+    @property
+    def save_period(self) -> int:
+        return self.args.save_period
+
+    def _get_warmup_iterations(self, nb: int) -> int:
+        """Length of the warm-up in batches, for epochs of `nb` batches."""
+        return warmup_iterations(self.epochs, self.args.warmup_epochs, nb)
+
+    def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
+        """The largest batch that fits. Not built yet; the check of the settings refuses batch=-1 before."""
+        raise SettingValueError(
+            "batch=-1: the batch size cannot be chosen for you yet. Give a number, such as batch=16."
+        )
+
+    def _get_memory(self, fraction: bool = False) -> float:
+        """Memory in use on the device, in GB or as a part of all."""
+        if self.device.type == "cuda":
+            used, total = torch.cuda.memory_reserved(self.device), torch.cuda.mem_get_info(self.device)[1]
+        else:
+            memory = psutil.virtual_memory()
+            used, total = memory.total - memory.available, memory.total
+        return used / total if fraction else used / 2**30
+
+    def _clear_memory(self, threshold: float | None = None) -> None:
+        """Free what nobody uses; with a threshold only if more than that part of the memory is in use."""
+        if threshold is None or self._get_memory(fraction=True) > threshold:
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     @property
     def epochs(self) -> int:
@@ -501,6 +556,8 @@ class BaseTrainer(CallbackHost):
     def _close_dataloader_mosaic(self) -> None:
         """From this epoch on, samples come without mosaic, mixup, cutmix and copy-paste."""
         self.mixing = False
+        first = self.epoch * len(self.train_loader)
+        self.plot_idx.extend(range(first, first + 3))
 
     def _time_is_up(self) -> bool:
         if self.args.time is None or time.time() - self.train_time_start < self.args.time * 3600:
@@ -536,14 +593,6 @@ class BaseTrainer(CallbackHost):
                 "and were skipped. If this goes on, lower lr0 or set amp=False."
             )
             self.skipped_steps = 0
-
-    def _wants_picture(self) -> bool:
-        return self.iteration < 3 or (
-            self._mosaic_is_closed() and self.batch_index < 3 and self._first_without_mosaic()
-        )
-
-    def _first_without_mosaic(self) -> bool:
-        return self.epoch == max(self.epochs - self.args.close_mosaic, 0)
 
     # ------------------------------------------------------------------ helpers
 
