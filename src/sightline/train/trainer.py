@@ -11,7 +11,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -608,11 +607,6 @@ class BaseTrainer(CallbackHost):
             close = getattr(loader, "close", None)
             if close is not None:
                 close()
-
-
-def utc_now() -> str:
-    """The moment, for checkpoints."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _settings(cfg: Any, overrides: Mapping[str, Any], task: str) -> Settings:
