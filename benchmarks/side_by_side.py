@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,20 @@ def interpreters(options: argparse.Namespace) -> tuple[list[str], Path | str]:
     if options.peer_python:
         return ["ours", "peer"], options.peer_python
     return ["ours"], sys.executable
+
+
+def alternate(script: str, options: argparse.Namespace, names: Sequence[str], *, unit: str) -> None:
+    """Run the sides A B A B for `--rounds` rounds and print the table. A worker's "rates" are averaged."""
+    sides, interpreter = interpreters(options)
+    passed = [f"--{name}={getattr(options, name)}" for name in names]
+    rates: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(options.rounds):
+        for side in sides:
+            result = run_worker(script, side, interpreter, passed)
+            rates[side].append(statistics.mean(result["rates"]))
+            print(side, result, flush=True)
+    print(f"{machine()}; {' '.join(passed)}")
+    print_table([(side, rates[side], unit) for side in sides])
 
 
 def machine() -> str:

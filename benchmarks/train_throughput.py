@@ -42,17 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         return worker(options, options.worker)
-    sides, interpreter = bench.interpreters(options)
-    passed = [f"--{name}={getattr(options, name)}" for name in ("data", "model", "imgsz", "batch", "epochs")]
-    rates: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(options.rounds):
-        for side in sides:
-            result = bench.run_worker(__file__, side, interpreter, passed)
-            rates[side].append(sum(result["rates"]) / len(result["rates"]))
-            print(side, result, flush=True)
-    print(f"{bench.machine()}; {' '.join(passed)}")
-    bench.print_table([(side, rates[side], "img/s") for side in sides])
-    return None
+    return bench.alternate(__file__, options, ("data", "model", "imgsz", "batch", "epochs"), unit="img/s")
 
 
 if __name__ == "__main__":
