@@ -66,3 +66,11 @@ def test_a_changed_copy_leaves_the_sample_alone():
     other = sample.with_(image=np.ones((2, 2, 3), np.uint8))
     assert (sample.height, sample.width, sample.channels) == (4, 6, 3)
     assert (other.height, other.path) == (2, "a.jpg")
+
+
+def test_placing_is_shifting_and_clipping():
+    labels = _labels()
+    placed, expected = labels.placed(10, -5, 70, 60, 20, 15), labels.shifted(10, -5).clipped(70, 60, 20, 15)
+    np.testing.assert_array_equal(placed.boxes, expected.boxes)
+    np.testing.assert_array_equal(placed.keypoints, expected.keypoints)
+    assert all((a == b).all() for a, b in zip(placed.polygons, expected.polygons, strict=True))

@@ -49,8 +49,11 @@ class Labels:
         """With coordinates replaced: `boxes` maps (N, 4) xyxy, `points` maps (M, 2) x, y. Visibility stays."""
         polygons, keypoints = self.polygons, self.keypoints
         if polygons:
-            lengths = np.cumsum([len(polygon) for polygon in polygons])[:-1]
-            polygons = np.split(points(np.concatenate(polygons)), lengths)
+            together, ends = (
+                points(np.concatenate(polygons)),
+                np.cumsum([len(polygon) for polygon in polygons]).tolist(),
+            )
+            polygons = [together[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         if keypoints is not None:
             xy = points(keypoints[..., :2].reshape(-1, 2)).reshape(*keypoints.shape[:2], 2)
             keypoints = np.concatenate([xy, keypoints[..., 2:]], axis=-1)
@@ -60,6 +63,15 @@ class Labels:
         """Moved right by `x` and down by `y` pixels."""
         offset = np.array([x, y, x, y], np.float32)
         return self.moved(lambda boxes: boxes + offset, lambda points: points + offset[:2])
+
+    def placed(self, x: float, y: float, right: float, bottom: float, left: float, top: float) -> Labels:
+        """`shifted`, then `clipped`, in one pass."""
+        offset = np.array([x, y] * 2, np.float32)
+        low, high = np.array([left, top] * 2, np.float32), np.array([right, bottom] * 2, np.float32)
+        return self.moved(
+            lambda boxes: (boxes + offset).clip(low, high),
+            lambda points: (points + offset[:2]).clip(low[:2], high[:2]),
+        )
 
     def clipped(self, right: float, bottom: float, left: float = 0.0, top: float = 0.0) -> Labels:
         """With all coordinates moved into a frame, pixels. Nothing is dropped, visibility stays."""

@@ -91,7 +91,7 @@ class Mosaic:
             if x1 >= x2 or y1 >= y2:
                 continue
             tiles.append(Tile(sample.image[y1 - place.y : y2 - place.y, x1 - place.x : x2 - place.x], x1, y1))
-            parts.append(sample.labels.shifted(place.x, place.y).clipped(x2, y2, x1, y1))
+            parts.append(sample.labels.placed(place.x, place.y, x2, y2, x1, y1))
         together = Labels.concatenate(parts)
         size = together.boxes[:, 2:] - together.boxes[:, :2]
         labels = together.select((size > 0).all(axis=1))

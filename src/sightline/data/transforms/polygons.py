@@ -30,7 +30,10 @@ def polygon_boxes_in_frame(polygons: Sequence[Array], width: float, height: floa
     """
     boxes = polygon_boxes(polygons)
     frame = np.array([width, height], np.float32)
-    for i in np.flatnonzero((boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > frame).any(axis=1)):
+    outside = (boxes[:, 2:] < 0).any(axis=1) | (boxes[:, :2] > frame).any(axis=1)
+    cut = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2:] > frame).any(axis=1)
+    boxes[outside] = 0
+    for i in np.flatnonzero(cut & ~outside):
         extremes = _extremes_in_frame(polygons[i].astype(np.float64), frame.astype(np.float64))
         boxes[i] = 0 if not len(extremes) else np.concatenate([extremes.min(axis=0), extremes.max(axis=0)])
     return boxes
