@@ -97,7 +97,8 @@ def read_spec(data: Any, *, file: str | None = None, name: str | None = None, sc
         ModelError: naming file and row.
     """
     if not isinstance(data, Mapping):
-        raise ModelError(f"{file or 'the model'} holds a {type(data).__name__}, not the keys nc, backbone and head.")
+        found = "nothing" if data is None else f"a {type(data).__name__}"
+        raise ModelError(f"{file or 'the model'} holds {found}, not the keys nc, backbone and head.")
     name = str(name or data.get("yaml_file") or file or "the model's description")
     file = str(file or name)
     missing = [key for key in SECTIONS if not isinstance(data.get(key), Sequence) or not data.get(key)]

@@ -71,7 +71,10 @@ class DetectionTrainer(BaseTrainer):
             names = getattr(weights, "names", None)
             report = transfer(model, state, source_names=names, cls_remap=self.args.cls_remap)
             if report.transferred == 0:
-                raise ModelError(f"No tensor of the weights fits model={self.args.model}. Are they of another network?")
+                raise ModelError(
+                    f"No tensor of {getattr(weights, 'path', 'the weights')} fits model={self.args.model}. "
+                    "Give weights of the same family of networks, or pretrained=False."
+                )
             if verbose:
                 LOGGER.info(report.summary())
         return model
