@@ -56,10 +56,12 @@ def fingerprint(loader, epochs=(0, 1), mixing=True) -> list[str]:
 def expected(data) -> list[str]:
     loader = build_loader(make(data), 4, shuffle=True, workers=0, seed=0)
     prints = fingerprint(loader)
+    loader.close()
     assert len(set(prints)) == len(prints) == 6
     return prints
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("accelerator", [False, True])
 def test_batches_do_not_depend_on_workers(data, expected, workers, accelerator, monkeypatch):
@@ -128,6 +130,22 @@ def test_close_ends_workers_and_leaves_nothing(data, accelerator):
     assert len(list(loader)) == 3  # and it can start again
     loader.close()
     loader.close()
+
+
+def test_opencv_gets_its_threads_back_when_the_last_loader_closes(data):
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        first, second = (build_loader(make(data), 4, shuffle=True, workers=workers) for workers in (0, 1))
+        list(first), list(second)
+        assert cv2.getNumThreads() == 1
+        first.close()
+        first.close()
+        assert cv2.getNumThreads() == 1
+        second.close()
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_leaving_an_epoch_early_does_not_spill_into_the_next(data, expected):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -58,7 +60,7 @@ class Loader:
         self.pin_memory = pin_memory
         self._processes = self._start_processes(start_method) if workers else None
         self._pool: ThreadPoolExecutor | None = None
-        self._opencv_threads: int | None = None  # what to put back, while batches are prepared in this process
+        self._settled = False  # whether this process prepares batches of this loader
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -97,16 +99,20 @@ class Loader:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-        if self._opencv_threads is not None:
-            cv2.setNumThreads(self._opencv_threads)
-            self._opencv_threads = None
+        if self._settled:
+            ONE_OPENCV_THREAD.release()
+            self._settled = False
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # the interpreter may be going down
+            self.close()
 
     def _settle(self) -> None:
         """Once, before the first batch that this process prepares itself."""
-        if self._opencv_threads is None:
-            self._opencv_threads = cv2.getNumThreads()
-            cv2.setNumThreads(1)  # more would take cores from the network for a few milliseconds' work
+        if not self._settled:
+            ONE_OPENCV_THREAD.hold()
             keep_freed_memory()
+            self._settled = True
 
     def _prepare(self, keys: list[SampleKey]) -> dict[str, Any] | Failure:
         batch = self.dataset.collate_fn(self.dataset.__getitems__(keys))
@@ -141,6 +147,32 @@ class Loader:
             prefetch_factor=PREFETCH,
             multiprocessing_context=start_method,
         )
+
+
+class OpenCVThreads:
+    """OpenCV with one thread while any loader prepares batches in this process: more would take cores from the network
+    for a few milliseconds' work. The number belongs to the process, so the loaders of a run share this."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._before = 0  # the number to put back
+
+    def hold(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                self._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                cv2.setNumThreads(self._before)
+
+
+ONE_OPENCV_THREAD = OpenCVThreads()
 
 
 def _quiet_worker(_: int) -> None:
