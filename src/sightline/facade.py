@@ -320,8 +320,13 @@ class YOLO:
         return self.model.info(detailed=detailed, verbose=verbose)
 
     def fuse(self) -> YOLO:
-        """Fold BatchNorm into the convolutions and drop the branch that is not used, for faster inference."""
+        """Fold BatchNorm into the convolutions, for faster inference; of two branches the NMS-free one stays.
+
+        Folded, a network finds the same and cannot train any more. Validation and prediction fold a copy by themselves.
+        """
         self.model.eval()
+        if getattr(self.model, "end2end", False):
+            self.model.use_end2end(True)  # what the switch leaves off is dropped, and deployment has it on
         self.model.fuse()
         return self
 
