@@ -150,13 +150,18 @@ def test_a_missing_settings_file_is_named(stub: Stub, capsys):
     assert stub.calls == []
 
 
+def test_an_interrupt_is_said(stub: Stub, capsys):
+    stub.failure = KeyboardInterrupt()
+    assert main(["train", "model=a.yaml", "data=shapes"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
         (CheckpointError("weights/best.pt is damaged"), 1),
         (OutputError("no space left"), 1),
         (UnreadableSourceError("no image could be read"), 2),
-        (KeyboardInterrupt(), 130),
     ],
 )
 @pytest.mark.parametrize("line", ["train model=a.yaml data=shapes", "predict model=a.pt source=x"])

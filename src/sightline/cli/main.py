@@ -148,7 +148,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     from sightline.cli.run import run
 
-    return run(words)
+    try:
+        return run(words)
+    except KeyboardInterrupt:  # here, because some versions of Typer make a silent exit of it
+        _complain("interrupted")
+        return INTERRUPTED
 
 
 def _arranged(words: list[str]) -> list[str]:
