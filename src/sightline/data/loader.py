@@ -325,7 +325,7 @@ def build_loader(
         batch_size: images per batch of this rank; more than there are images means all of them.
         shuffle: for training; False keeps the order and, on several ranks, repeats no image.
         workers: upper limit; 0 prepares batches in this process when they are asked for. With an accelerator these are
-            processes, no more than cores or batches; on a CPU, whose cores the network needs itself, it is one thread.
+            processes, no more than cores or batches; on a CPU, whose cores the network needs itself, there are none.
         pin_memory: copy batches to memory from which an accelerator reads faster.
         accelerator: whether the network runs elsewhere than on the CPU; None means: if memory is to be pinned.
         start_method: of the processes: fork, spawn, forkserver; None is the system's.
@@ -356,13 +356,11 @@ def choose_workers(
 ) -> tuple[int, int]:
     """(processes, threads) that prepare batches.
 
-    Measured (docs/decisions/0061): on a CPU one thread beside the network is faster than none and than processes, which
-    take cores from it; it also needs no start-up and no copies.
+    Measured (docs/decisions/0061): on a CPU the network needs every core, and whoever prepares batches beside it holds
+    its threads up for longer than the batches take.
     """
-    if workers == 0 or batches <= 1:
+    if workers == 0 or batches <= 1 or not accelerator:
         return 0, 0
-    if not accelerator:
-        return 0, 1
     cores = cores or _cores()
     devices = max(torch.cuda.device_count(), 1) if devices is None else max(devices, 1)
     return max(1, min(workers, cores // devices, batches)), 0
