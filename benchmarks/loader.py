@@ -9,6 +9,7 @@ first counted one warms caches up.
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterable
 
@@ -49,7 +50,7 @@ def peer(options) -> Iterable:
     from ultralytics.data import build_dataloader, build_yolo_dataset
     from ultralytics.data.utils import check_det_dataset
 
-    data = check_det_dataset(options.data)
+    data = check_det_dataset(bench.absolute_data(options.data, tempfile.mkdtemp()))
     cfg = get_cfg(overrides={"imgsz": options.imgsz, "cache": options.cache or False, "task": "detect"})
     dataset = build_yolo_dataset(cfg, data["train"], options.batch, data, mode="train", stride=32)
     return build_dataloader(dataset, options.batch, workers=0, shuffle=True)

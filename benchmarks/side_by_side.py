@@ -46,6 +46,20 @@ def load_yolo(side: str) -> Any:
     return importlib.import_module(SIDES[side]).YOLO
 
 
+def absolute_data(data: str, folder: str | Path) -> str:
+    """A copy of a data YAML whose root is absolute: the peer looks for a relative one in the working directory."""
+    source = Path(data)
+    if not source.is_file():
+        return data
+    import yaml
+
+    values = yaml.safe_load(source.read_text())
+    values["path"] = str((source.resolve().parent / values.get("path", ".")).resolve())
+    target = Path(folder) / source.name
+    target.write_text(yaml.safe_dump(values))
+    return str(target)
+
+
 def versions(side: str) -> dict[str, str]:
     """What ran, for the record."""
     import importlib

@@ -21,11 +21,13 @@ def worker(options, side: str) -> None:
     extra = {name: json.loads(value) if value[0] in "-0123456789tfn[" else value for name, value in extra.items()}
     start = time.perf_counter()
     folder = options.out / f"{side}-seed{options.seed}-{options.tag}"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = bench.absolute_data(options.data, folder)
     nms_by_epoch: list[float] = []
     if options.track_nms and side == "ours":
         model.add_callback("on_fit_epoch_end", lambda trainer: nms_by_epoch.append(nms_score(trainer)))
     model.train(
-        data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch,
+        data=data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch,
         project=str(options.out.absolute()), name=folder.name, exist_ok=True, seed=options.seed,
         device="cpu", plots=False, **extra,
     )  # fmt: skip
@@ -33,7 +35,7 @@ def worker(options, side: str) -> None:
     best = bench.load_yolo(side)(str(folder / "weights" / "best.pt"))
     scores = {
         ("nms" if nms else "nms_free"): best.val(
-            data=options.data, imgsz=options.imgsz, nms=nms, plots=False, device="cpu"
+            data=data, imgsz=options.imgsz, nms=nms, plots=False, device="cpu"
         ).box.map
         for nms in ((True, False) if side == "ours" else (None, False))
     }

@@ -24,7 +24,8 @@ def worker(options, side: str) -> None:
     model.add_callback("on_train_start", lambda trainer: images.append(len(trainer.train_loader.dataset)))
     with tempfile.TemporaryDirectory() as folder:
         model.train(
-            data=options.data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch,
+            data=bench.absolute_data(options.data, folder), epochs=options.epochs, imgsz=options.imgsz,
+            batch=options.batch,
             project=folder, name="run", plots=False, val=False, close_mosaic=0, device="cpu", seed=0,
         )  # fmt: skip
     rates = [images[0] / value for value in seconds[1:]]

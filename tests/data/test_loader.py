@@ -197,7 +197,7 @@ def test_a_data_set_smaller_than_a_batch(data):
     ("arguments", "expected"),
     [
         ({"workers": 0, "batches": 9, "accelerator": True}, (0, 0)),
-        ({"workers": 8, "batches": 9, "accelerator": False}, (0, 1)),
+        ({"workers": 8, "batches": 9, "accelerator": False}, (0, 0)),
         ({"workers": 8, "batches": 9, "accelerator": True, "cores": 16, "devices": 4}, (4, 0)),
         ({"workers": 8, "batches": 3, "accelerator": True, "cores": 16, "devices": 1}, (3, 0)),
         ({"workers": 2, "batches": 9, "accelerator": True, "cores": 16, "devices": 1}, (2, 0)),
