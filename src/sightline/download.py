@@ -64,15 +64,15 @@ def fetch_weights(name: str | os.PathLike[str]) -> Path:
         DownloadError: it had to be downloaded and could not be; the message says what else can be done.
     """
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # not `path.is_file()`, which raises for names that no file can have
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise MissingInputError(f"{path} is a folder; give the weights file in it, such as {path / 'best.pt'}.")
     if path.name != str(name) or path.suffix not in (".pt", ".safetensors"):
         raise MissingInputError(f"Weights file {path} does not exist{_neighbours(path)}. {_meant(path)}")
     cached = cache_folder("weights") / path.name
     released = RELEASED.fullmatch(path.name) is not None
-    if not cached.is_file():
+    if not os.path.isfile(cached):
         if not released and not assets_url():
             raise MissingInputError(
                 f"Weights file {path.name} is neither in {Path.cwd()} nor in {cached.parent}, and no weights of "

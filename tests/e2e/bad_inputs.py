@@ -98,6 +98,12 @@ SPLITS = "train: images/train\nval: images/val\n"
 CLASSES = "names 2 classes (0-1)"
 
 REQUEST = [
+    Bad(
+        "a batch of one pixel",
+        f"{TRAIN} batch=7 imgsz=32",  # of eight images one is left over
+        ("imgsz=32 and batch=7", "one image", "imgsz=64"),
+    ),
+    Bad("settings file too deep", "train cfg=mine.yaml", ("mine.yaml", "too deeply"), prepare=described("[" * 3000)),
     Bad("no mode", "", ("No mode", "train, val, predict", "sightline train")),
     Bad("misspelt mode", "trian model=yolo26n.yaml data=tiny.yaml", ("'trian'", "Did you mean train?")),
     Bad("mode of later", "export model=two.pt", ("'export'", "not in sightline yet", "train, val, predict")),
@@ -145,6 +151,19 @@ REQUEST = [
 ]
 
 MODEL = [
+    Bad(
+        "model of an impossible name",
+        f"train model={'x' * 300}.yaml data=tiny.yaml",
+        ("xxx.yaml", "built in are yolo26"),
+    ),
+    Bad("weights of an impossible name", VAL.replace("two", "x/" + "x" * 300), ("xxx.pt", "does not exist", "Correct")),
+    Bad(
+        "description too deep",
+        "train model=mine.yaml data=tiny.yaml",
+        ("mine.yaml", "too deeply"),
+        1,
+        described("[" * 3000),
+    ),
     Bad("unknown model", "train model=yolo27n.yaml data=tiny.yaml", ("'yolo27n.yaml'", "Did you mean", "yolo26n.yaml")),
     Bad("unknown size", "train model=yolo26q.yaml data=tiny.yaml", ("'yolo26q.yaml'", "Did you mean", "yolo26n.yaml")),
     Bad("model without suffix", "train model=yolo26n data=tiny.yaml", ("yolo26n does not exist", "yolo26n.yaml")),
@@ -227,6 +246,9 @@ MODEL = [
 ]
 
 DESCRIPTION = [
+    Bad(
+        "data of an impossible name", VAL.replace("tiny", "x" * 300), ("xxx.yaml", "no such file", "Built-in data sets")
+    ),
     Bad("missing data", "train model=yolo26n.yaml data=tinny.yaml", ("data=tinny.yaml", "no such file", "tiny.yaml")),
     Bad("data in a missing folder", VAL.replace("tiny", "x/tiny"), ("data=x/tiny.yaml", "folder x does not exist")),
     Bad("data that is no YAML", DATA, ("mine.yaml", "not valid YAML", "expected"), 1, described("train: [a\n")),

@@ -99,6 +99,8 @@ def read_settings_file(path: str | Path, *, quiet: bool = False) -> dict[str, An
         raise MissingSettingsFileError(f"cfg={path}: there is no such file{_near_file(file)}.")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise SettingTypeError(f"{file} is nested too deeply for a file of settings.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         detail = " ".join(str(error).split())
         raise SettingTypeError(f"{file} cannot be read as YAML: {detail}") from None

@@ -71,15 +71,15 @@ def find_yaml(data: str | os.PathLike[str]) -> tuple[Path, bool]:
     if urlsplit(text).scheme in ("http", "https"):
         return _from_address(text)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # a Path's own method raises for names that no file can have
         return _in_folder(path), False
-    if path.is_file() and is_archive(path):
+    if os.path.isfile(path) and is_archive(path):
         return _in_folder(_unpacked(path, cache_folder("datasets") / archive_stem(path))), True
     candidates = (
         [path] if path.suffix in YAML_SUFFIXES else [path, *(Path(f"{path}{suffix}") for suffix in YAML_SUFFIXES)]
     )
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             if candidate.suffix not in YAML_SUFFIXES:
                 raise DataError(
                     f"data={text} is a {candidate.suffix or 'nameless'} file; it should be a YAML, zip or tar file."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,12 +47,12 @@ def find_description(name: str | Path) -> Found:
     unsized = path.with_name(match["family"] + match["variant"] + path.suffix) if match else path
     letter = match["letter"] if match else None
     for candidate in (path, unsized):  # one object where there is no letter
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # a Path's own method raises for names that no file can have
             if (ZOO / candidate.name).is_file() and candidate.parent.resolve() != ZOO:
                 LOGGER.info(f"{candidate} is used, not the built-in description of that name.")
             return Found(candidate, letter, candidate is not path)
     built_in = ZOO / (unsized.stem + ".yaml")
-    if built_in.is_file() and path.parent == Path():
+    if os.path.isfile(built_in) and path.parent == Path():
         return Found(built_in, letter, letter is not None)
     raise UnknownModelError(f"There is no model {str(name)!r}: {_hint(path)}")
 
@@ -66,6 +67,8 @@ def read_description(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as problem:
         raise ModelError(f"{path} cannot be read: {problem}") from None
+    except RecursionError:
+        raise ModelError(f"{path} is nested too deeply for the description of a model.") from None
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""

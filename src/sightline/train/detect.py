@@ -15,7 +15,7 @@ from sightline.config.image_size import fit_imgsz
 from sightline.data import loader
 from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.data.transforms.multi_scale import multi_scale_shape, multi_scale_size
-from sightline.errors import ModelError, UsageError
+from sightline.errors import ModelError, SettingValueError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.terms.classification import class_weights
 from sightline.models.build import build_from_state, build_model
@@ -116,6 +116,8 @@ class DetectionTrainer(BaseTrainer):
 
     def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         dataset = self.build_dataset(dataset_path, mode, batch_size)
+        if mode == "train":
+            self._check_batches(images=len(dataset), batch=batch_size)
         return loader.build_loader(
             dataset,
             batch_size,
@@ -125,6 +127,15 @@ class DetectionTrainer(BaseTrainer):
             rank=rank,
             pin_memory=self.device.type == "cuda",
         )
+
+    def _check_batches(self, *, images: int, batch: int) -> None:
+        """BatchNorm needs more than one value a channel in every batch, the last and smallest one, too."""
+        smallest = images % batch if images > batch and images % batch else min(images, batch)
+        if smallest == 1 and self.args.imgsz <= self.stride:
+            raise SettingValueError(
+                f"imgsz={self.args.imgsz} and batch={batch} leave a batch of one image, which is one value at the "
+                f"stride of {self.stride}: too little to normalise. Use imgsz={2 * self.stride} or another batch."
+            )
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """To the device as bytes, to floats in [0, 1] there; with multi_scale also to this batch's size."""
