@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from golden import golden
 from sightline.callbacks.base import EVENTS
 from sightline.train.detect import DetectionTrainer
