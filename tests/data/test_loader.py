@@ -190,19 +190,19 @@ def test_rectangular_batches_come_whole(data):
 def test_a_data_set_smaller_than_a_batch(data):
     loader = build_loader(make(data, fraction=3), 16, shuffle=True, workers=8)
     assert [len(batch["im_file"]) for batch in loader] == [3]
-    assert (loader.workers, loader.threads) == (0, 0)  # one batch: nothing to prepare ahead
+    assert loader.workers == 0  # one batch: nothing to prepare ahead
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"workers": 0, "batches": 9, "accelerator": True}, (0, 0)),
-        ({"workers": 8, "batches": 9, "accelerator": False}, (0, 0)),
-        ({"workers": 8, "batches": 9, "accelerator": True, "cores": 16, "devices": 4}, (4, 0)),
-        ({"workers": 8, "batches": 3, "accelerator": True, "cores": 16, "devices": 1}, (3, 0)),
-        ({"workers": 2, "batches": 9, "accelerator": True, "cores": 16, "devices": 1}, (2, 0)),
-        ({"workers": 8, "batches": 9, "accelerator": True, "cores": 2, "devices": 8}, (1, 0)),
-        ({"workers": 8, "batches": 1, "accelerator": True, "cores": 8, "devices": 1}, (0, 0)),
+        ({"workers": 0, "batches": 9, "accelerator": True}, 0),
+        ({"workers": 8, "batches": 9, "accelerator": False}, 0),
+        ({"workers": 8, "batches": 9, "accelerator": True, "cores": 16, "devices": 4}, 4),
+        ({"workers": 8, "batches": 3, "accelerator": True, "cores": 16, "devices": 1}, 3),
+        ({"workers": 2, "batches": 9, "accelerator": True, "cores": 16, "devices": 1}, 2),
+        ({"workers": 8, "batches": 9, "accelerator": True, "cores": 2, "devices": 8}, 1),
+        ({"workers": 8, "batches": 1, "accelerator": True, "cores": 8, "devices": 1}, 0),
     ],
 )
 def test_how_many_workers(arguments, expected):

@@ -1,13 +1,11 @@
-"""Batches, prepared ahead of the network in worker processes or threads."""
+"""Batches, prepared ahead of the network in worker processes, or between its steps in this one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +38,6 @@ class Loader:
 
     Attributes:
         workers: worker processes; 0 prepares batches in this process.
-        threads: threads of this process that prepare batches ahead; 0 prepares each when it is asked for.
     """
 
     def __init__(
@@ -49,17 +46,15 @@ class Loader:
         sampler: EpochBatches,
         *,
         workers: int = 0,
-        threads: int = 0,
         pin_memory: bool = False,
         start_method: str | None = None,
     ) -> None:
         self.dataset = dataset
         self.sampler = sampler
         self.batch_size = sampler.batch_size
-        self.workers, self.threads = workers, 0 if workers else threads
+        self.workers = workers
         self.pin_memory = pin_memory
         self._processes = self._start_processes(start_method) if workers else None
-        self._pool: ThreadPoolExecutor | None = None
         self._settled = False  # whether this process prepares batches of this loader
 
     def __len__(self) -> int:
@@ -78,9 +73,6 @@ class Loader:
         batches: Iterator[Any]
         if self._processes is not None:
             batches = iter(self._processes)
-        elif self.threads:
-            self._settle()
-            batches = self._ahead()
         else:
             self._settle()
             batches = map(self._prepare, self.sampler)
@@ -96,9 +88,6 @@ class Loader:
             if iterator is not None:
                 iterator._shutdown_workers()  # DataLoader itself waits for the garbage collector
             self._processes._iterator = None
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
         if self._settled:
             ONE_OPENCV_THREAD.release()
             self._settled = False
@@ -119,21 +108,6 @@ class Loader:
         if self.pin_memory and not isinstance(batch, Failure):
             batch = {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}
         return batch
-
-    def _ahead(self) -> Iterator[dict[str, Any] | Failure]:
-        """In order, with up to PREFETCH batches a thread ready or under way."""
-        self._pool = self._pool or ThreadPoolExecutor(self.threads, thread_name_prefix="sightline-loader")
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for keys in self.sampler:
-                waiting.append(self._pool.submit(self._prepare, keys))
-                if len(waiting) > PREFETCH * self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:  # the loop was left early
-            for future in waiting:
-                future.cancel()
 
     def _start_processes(self, start_method: str | None) -> DataLoader[Any]:
         return DataLoader(
@@ -345,25 +319,23 @@ def build_loader(
         drop_last=drop_last,
     )
     accelerator = pin_memory if accelerator is None else accelerator
-    processes, threads = choose_workers(workers, batches=len(sampler), accelerator=accelerator)
-    return Loader(
-        dataset, sampler, workers=processes, threads=threads, pin_memory=pin_memory, start_method=start_method
-    )
+    processes = choose_workers(workers, batches=len(sampler), accelerator=accelerator)
+    return Loader(dataset, sampler, workers=processes, pin_memory=pin_memory, start_method=start_method)
 
 
 def choose_workers(
     workers: int, *, batches: int, accelerator: bool, cores: int | None = None, devices: int | None = None
-) -> tuple[int, int]:
-    """(processes, threads) that prepare batches.
+) -> int:
+    """How many processes prepare batches.
 
     Measured (docs/decisions/0061): on a CPU the network needs every core, and whoever prepares batches beside it holds
     its threads up for longer than the batches take.
     """
     if workers == 0 or batches <= 1 or not accelerator:
-        return 0, 0
+        return 0
     cores = cores or _cores()
     devices = max(torch.cuda.device_count(), 1) if devices is None else max(devices, 1)
-    return max(1, min(workers, cores // devices, batches)), 0
+    return max(1, min(workers, cores // devices, batches))
 
 
 def _cores() -> int:
