@@ -330,6 +330,15 @@ def test_training_starts_from_what_the_object_holds(best: str, tiny_data: Path, 
     assert equal(start_of(changed, monkeypatch, data=data), state(changed))
     loaded = small().load(best)
     assert equal(start_of(loaded, monkeypatch, data=data), state(YOLO(best)))
+    by_hand = small()
+    by_hand.model.load_state_dict(state(YOLO(best)))
+    assert equal(start_of(by_hand, monkeypatch, data=data), state(YOLO(best)))
+    written = YOLO("yolo26n.yaml")
+    with torch.no_grad():
+        next(written.model.parameters()).fill_(0.25)
+    assert (start_of(written, monkeypatch, data=data)["model.0.conv.weight"] == 0.25).all()
+    new = [start_of(YOLO("yolo26n.yaml"), monkeypatch, data=data) for _ in range(2)]
+    assert equal(*new)  # random weights follow the seed of the run
     fresh = start_of(YOLO(best), monkeypatch, data=data, pretrained=False)
     assert not torch.equal(fresh["model.0.conv.weight"], state(YOLO(best))["model.0.conv.weight"])
 

@@ -58,8 +58,8 @@ class YOLO:
         self.metrics: Any = None
         self.model: Any = None
         self.task: str = task or "detect"
-        self._weights_loaded = False  # whether training starts from the weights of `model`
-        self._changes_when_new = 0  # of the weights of a new network; see `_is_untrained`
+        self._weights_loaded = False  # these two decide whether the weights are worth anything: `_is_untrained`
+        self._changes_when_new = 0
         self._said_untrained = False
         get_task(self.task)
         if isinstance(model, nn.Module):
@@ -247,13 +247,14 @@ class YOLO:
         return self._predict(checked, part, source, stream)
 
     def _train(self, settings: Settings, given: Mapping[str, Any], part: Any) -> Any:
-        if self._weights_loaded and not settings.resume and is_folded(self.model.state_dict()):
+        from_here = not self._is_untrained()  # else the trainer makes its own random weights, from its seed
+        if from_here and not settings.resume and is_folded(self.model.state_dict()):
             raise ModelError(
                 f"model={self.overrides.get('model')} was folded for inference by fuse() and cannot train. "
                 "Start from the weights of before."
             )
         self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
-        if self._weights_loaded and self.trainer.checkpoint is None:
+        if from_here and self.trainer.checkpoint is None:
             self.trainer.source = self.model
         self.trainer.train()
         best = self.trainer.best if self.trainer.best.exists() else self.trainer.last
