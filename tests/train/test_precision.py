@@ -15,6 +15,7 @@ WITH, WITHOUT = frozenset({"avx2", "avx512_bf16"}), frozenset({"avx2"})
     ("amp", "flags", "name"),
     [
         (True, WITH, "bf16"),
+        ("auto", WITH, "bf16"),
         (True, frozenset({"amx_bf16"}), "bf16"),
         (True, WITHOUT, "fp32"),
         ("True", WITH, "bf16"),
@@ -26,10 +27,25 @@ WITH, WITHOUT = frozenset({"avx2", "avx512_bf16"}), frozenset({"avx2"})
 )
 def test_cpu(monkeypatch, amp, flags, name):
     monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(precision, "cpu_vendor", lambda: "AuthenticAMD")
     chosen = precision.choose(amp, "cpu")
     assert chosen.name == name
     assert not chosen.scaler.is_enabled()
     assert chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("amp", "flags", "name"),
+    [
+        (True, WITH, "fp32"),  # its avx512_bf16 is no faster than fp32: docs/decisions/0045
+        (True, WITH | {"amx_bf16"}, "bf16"),
+        ("bf16", WITH, "bf16"),  # what a user asks for, a user gets
+    ],
+)
+def test_cpu_of_intel(monkeypatch, amp, flags, name):
+    monkeypatch.setattr(precision, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(precision, "cpu_vendor", lambda: "GenuineIntel")
+    assert precision.choose(amp, "cpu").name == name
 
 
 @pytest.mark.parametrize(("capability", "name"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])

@@ -15,10 +15,19 @@ from sightline.config import names, table
 from sightline.config.command_line import CommandLine, parse_command_line
 from sightline.config.groups import MODE_DEFAULTS
 from sightline.config.settings import CODE, DEFAULT, DEFAULTS, PRESET, Settings
-from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError
+from sightline.config.support import check_supported
+from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError, SettingValueError
 from sightline.log import LOGGER
 
-__all__ = ["CommandLine", "Overrides", "make_settings", "parse_command_line", "read_settings_file", "to_yaml"]
+__all__ = [
+    "CommandLine",
+    "Overrides",
+    "make_settings",
+    "parse_command_line",
+    "read_settings_file",
+    "settings_of_run",
+    "to_yaml",
+]
 
 
 class Overrides(dict[str, Any]):
@@ -85,6 +94,34 @@ def make_settings(
     settings = Settings.from_dict(values, origins)
     if not quiet:
         _warn_unread(mode, wanted)
+    return settings
+
+
+def settings_of_run(
+    cfg: Settings | Mapping[str, Any] | str | Path | None, overrides: Mapping[str, Any], task: str
+) -> Settings:
+    """One checked Settings object out of what a trainer was given.
+
+    Args:
+        cfg: a Settings object, a dict, a YAML file or None for the defaults.
+        overrides: settings on top. Of `Overrides` only what changed since they were made: the rest is in `cfg`.
+        task: what the trainer is for; "" leaves the choice to the settings.
+
+    Raises:
+        SettingsError: a setting is wrong, cannot run yet, or names another task.
+    """
+    if isinstance(cfg, Settings):
+        changed = overrides.changed() if isinstance(overrides, Overrides) else overrides
+        settings = make_settings("train", changed, base=cfg)
+    elif isinstance(cfg, Mapping):
+        settings = make_settings("train", {**cfg, **overrides})
+    else:
+        settings = make_settings("train", overrides, cfg=cfg)
+    if task and settings.task != task:
+        if settings.is_user_set("task"):
+            raise SettingValueError(f"task={settings.task}, but this trainer is for task={task}. Leave `task` out.")
+        settings.assign("task", task, origin="auto")
+    check_supported(settings)
     return settings
 
 

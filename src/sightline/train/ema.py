@@ -55,9 +55,10 @@ class ModelEMA:
                 return
             finite = None
         share = 1 - self.decay(self.updates)
-        source = unwrap(model).state_dict()
+        # The parameters themselves: making a detached tensor of each takes longer than the averaging.
+        source = unwrap(model).state_dict(keep_vars=True)
         averages, values = [], []
-        for name, average in self.ema.state_dict().items():
+        for name, average in self.ema.state_dict(keep_vars=True).items():
             value = source[name]
             if average.is_floating_point():
                 averages.append(average)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim.sgd import sgd as sgd_step
 
-from sightline.train.precision import cpu_flags
+from sightline.train.precision import multiplies_bf16_faster
 
 # Odd quintic whose five-fold iterate pushes every singular value in (0, 1] close to 1; the slope at 0 is steep on
 # purpose, so that small singular values come up within five rounds. From the Muon write-up.
@@ -62,10 +62,10 @@ def _round(x: Tensor) -> Tensor:
 def _multiplies_bfloat16(device_type: str) -> bool:
     """Whether products of bfloat16 matrices are worth asking for.
 
-    Without the instructions they run in emulation, a hundred times slower than float32 on some processors; float32
-    products rounded to bfloat16 give the same numbers, up to the order of sums.
+    Where they are not, float32 products rounded to bfloat16 give the same numbers, up to the order of sums; without
+    the instructions bfloat16 runs in emulation, a hundred times slower on some processors.
     """
-    return device_type != "cpu" or bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})  # "bf16" is Arm's word
+    return device_type != "cpu" or multiplies_bf16_faster()
 
 
 def orthogonalize(updates: list[Tensor]) -> list[Tensor]:

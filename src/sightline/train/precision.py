@@ -70,19 +70,45 @@ def _best(device: torch.device) -> tuple[str, str]:
             return "bf16", "this GPU computes in it"
         return "fp16", "this GPU has no bf16 units"
     if device.type == "cpu":
-        found = sorted(cpu_flags() & {"avx512_bf16", "amx_bf16"})
-        if found:
-            return "bf16", f"this processor has {found[0]}"
-        return "fp32", "this processor has no bf16 instructions"
+        return _best_of_cpu()
     return "fp32", f"mixed precision is not used on {device.type}"
 
 
-@functools.cache
+def _best_of_cpu() -> tuple[str, str]:
+    if multiplies_bf16_faster():
+        return "bf16", "this processor multiplies bf16 faster than fp32"
+    if "avx512_bf16" in cpu_flags():
+        return "fp32", "on Intel processors without amx_bf16 bf16 is slower; amp=bf16 takes it all the same"
+    return "fp32", "this processor has no bf16 instructions"
+
+
+def multiplies_bf16_faster() -> bool:
+    """Whether matrix products in bfloat16 gain time on this processor.
+
+    AVX-512's instruction does two multiply-adds a lane. AMD issues as many of them per cycle as of fp32's, Intel half
+    as many, so there only AMX gains anything (docs/decisions/0045). Without any of these bf16 is emulated.
+    """
+    flags = cpu_flags()
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and cpu_vendor() != "GenuineIntel")
+
+
 def cpu_flags() -> frozenset[str]:
     """Names of the processor's instruction sets, as Linux lists them; empty where they cannot be read."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    words = (line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features")))
+    words = (value.split() for name, value in _cpuinfo() if name in ("flags", "features"))
     return frozenset(next(words, []))
+
+
+def cpu_vendor() -> str:
+    """The maker of the processor as it names itself (GenuineIntel, AuthenticAMD); "" where that cannot be read."""
+    return next((value for name, value in _cpuinfo() if name == "vendor_id"), "")
+
+
+@functools.cache
+def _cpuinfo() -> tuple[tuple[str, str], ...]:
+    """What Linux says of the first processor, as pairs of lower-case name and value."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return ()
+    pairs = (line.partition(":") for line in first.splitlines())
+    return tuple((name.strip().lower(), value.strip()) for name, _, value in pairs)

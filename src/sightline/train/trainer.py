@@ -26,16 +26,16 @@ from sightline.backends.device import select_device
 from sightline.callbacks.base import CallbackHost, CallbackTable
 from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
-from sightline.config.load import Overrides, make_settings, to_yaml
+from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
-from sightline.config.support import check_supported
 from sightline.errors import SettingValueError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.train import freeze, recipe, resume
 from sightline.train.ema import ModelEMA
 from sightline.train.environment import run_environment
-from sightline.train.optim import build_optimizer, gate_step
+from sightline.train.guard import StepGuard
+from sightline.train.optim import build_optimizer
 from sightline.train.precision import Precision, choose
 from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
 
@@ -61,7 +61,7 @@ class BaseTrainer(CallbackHost):
         overrides: Mapping[str, Any] | None = None,
         _callbacks: CallbackTable | None = None,
     ) -> None:
-        self.args: Settings = _settings(cfg, {} if overrides is None else overrides, self.task)
+        self.args: Settings = settings_of_run(cfg, overrides or {}, self.task)
         self.checkpoint: dict[str, Any] | None = self.check_resume()
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
@@ -105,8 +105,7 @@ class BaseTrainer(CallbackHost):
         self.loss_names: tuple[str, ...] = ()
         self.lr: dict[str, float] = {}
         self.grad_norm: Tensor | None = None
-        self.step_is_finite: Tensor | None = None  # of the last optimizer step; () bool on the device
-        self.skipped_steps = 0
+        self.guard = StepGuard()
         self.metrics: dict[str, float] = {}  # of the last validation
         self.validated = False  # whether that was in this epoch
         self.history: dict[str, list[float]] = {}
@@ -150,7 +149,7 @@ class BaseTrainer(CallbackHost):
             for index, batch in enumerate(self.train_loader):
                 self.batch_index = index
                 self.run_callbacks("on_train_batch_start")
-                self._heal_after_bad_step()
+                self.guard.heal(self.model, self.ema)
                 self.accumulate = self.scheduler.at_iteration(self.iteration, self.epoch)
                 with self.precision.autocast():
                     batch = self.preprocess_batch(batch)
@@ -195,7 +194,8 @@ class BaseTrainer(CallbackHost):
 
     def _record_epoch(self) -> None:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
-        self._warn_about_skipped_steps()
+        self.guard.heal(self.model, self.ema)
+        self.guard.report(self.epoch + 1)
         self.epoch_time = time.time() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.lr})
@@ -216,33 +216,13 @@ class BaseTrainer(CallbackHost):
         self.scaler.unscale_(self.optimizer)
         limit = self.args.clip_grad or math.inf
         self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=limit)
-        self._gate_step(self.grad_norm.isfinite())
+        self.guard.gate(self.optimizer, self.grad_norm.isfinite())
         self.run_callbacks("optimizer_step")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.run_callbacks("on_before_zero_grad")
         self.optimizer.zero_grad()
-        self.ema.update(self.model, self.step_is_finite)
-
-    def _gate_step(self, finite: Tensor) -> None:
-        """Keep gradients that are not finite away from the weights; the answer is read later, without waiting."""
-        self.step_is_finite = finite
-        # An optimizer that cannot be gated on the device costs a synchronisation here.
-        if not gate_step(self.optimizer, finite) and not finite:
-            self.optimizer.zero_grad()  # a parameter without gradient is left alone
-
-    def _heal_after_bad_step(self) -> None:
-        """A forward pass that overflowed also spoils BatchNorm's running statistics: take those of the EMA."""
-        if self.step_is_finite is None:
-            return
-        # By now the device has finished that step, so reading the flag does not hold it up.
-        if not bool(self.step_is_finite):
-            self.skipped_steps += 1
-            averages = dict(self.ema.ema.named_buffers())
-            for name, buffer in self.model.named_buffers():
-                if buffer.is_floating_point() and not buffer.isfinite().all():
-                    buffer.copy_(averages[name])
-        self.step_is_finite = None
+        self.ema.update(self.model, self.guard.finite)
 
     def _step_is_due(self) -> bool:
         last_batch = self.batch_index + 1 == len(self.train_loader) and self.epoch + 1 >= self.epochs
@@ -584,15 +564,6 @@ class BaseTrainer(CallbackHost):
     def _memory_format(self) -> torch.memory_format:
         return torch.contiguous_format if self.args.channels_last is False else torch.channels_last
 
-    def _warn_about_skipped_steps(self) -> None:
-        self._heal_after_bad_step()
-        if self.skipped_steps:
-            LOGGER.warning(
-                f"epoch {self.epoch + 1}: {self.skipped_steps} steps had a loss or gradient that is not finite "
-                "and were skipped. If this goes on, lower lr0 or set amp=False."
-            )
-            self.skipped_steps = 0
-
     # ------------------------------------------------------------------ helpers
 
     def _try(self, picture: Callable[[], None]) -> None:
@@ -607,20 +578,3 @@ class BaseTrainer(CallbackHost):
             close = getattr(loader, "close", None)
             if close is not None:
                 close()
-
-
-def _settings(cfg: Any, overrides: Mapping[str, Any], task: str) -> Settings:
-    """One checked Settings object out of what a trainer was given."""
-    if isinstance(cfg, Settings):
-        changed = overrides.changed() if isinstance(overrides, Overrides) else overrides
-        settings = make_settings("train", changed, base=cfg)
-    elif isinstance(cfg, Mapping):
-        settings = make_settings("train", {**cfg, **overrides})
-    else:
-        settings = make_settings("train", overrides, cfg=cfg)
-    if task and settings.task != task:
-        if settings.is_user_set("task"):
-            raise SettingValueError(f"task={settings.task}, but this trainer is for task={task}. Leave `task` out.")
-        settings.assign("task", task, origin="auto")
-    check_supported(settings)
-    return settings
