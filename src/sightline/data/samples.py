@@ -1,6 +1,6 @@
 """The built-in data set `shapes`: drawn here from fixed seeds, so that training can be tried without any download.
 
-300 training and 60 validation images of 320 px. Five classes that differ in outline only: colour, filling, size, angle
+300 training and 60 validation images of 320 px. Five classes that differ in outline only: colour, filling, size, tilt
 and proportions are drawn from the same distributions for all. Backgrounds are textured; a tenth of the images has no
 object. Drawn with NumPy alone, so that the pixels do not depend on the version of a drawing library.
 """
@@ -24,8 +24,10 @@ SIDES = (12, 160)  # pixels, of the box of what is visible
 SMALL = 24  # pixels: below it an object counts as small
 BACKGROUNDS = 10  # every tenth image has no object
 MOST_HIDDEN = 0.45  # of an object's area: what remains still tells the class
+TILT = 20  # degrees to either side. With any angle allowed, telling the classes apart takes a network twice as long
+CONTRAST = 100  # of 255, in at least one channel, between an object and what lies below it
 LEVELS = 4  # colours are multiples of it: nobody sees it, and the files are half as large
-SEED = 26  # another number is another data set; so is any change to the drawing
+SEED = 1  # another number is another data set; so is any change to the drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,15 @@ def draw_scene(split: str, i: int) -> Scene:
 
 
 def outline(kind: int) -> np.ndarray:
-    """(V, 2) corners of a class in the unit circle, one way round."""
+    """(V, 2) corners of a class in the unit circle, one way round, upright (y points down)."""
     name = CLASSES[kind]
     if name == "cross":
         arm = 0.3
         quarter = np.array([[1, -arm], [1, arm], [arm, arm]])
         return np.concatenate([quarter @ _turn(np.pi / 2 * k).T for k in range(4)])
     count = {"circle": 40, "square": 4, "triangle": 3, "star": 10}[name]
-    angles = 2 * np.pi * np.arange(count) / count
+    first = -np.pi / 4 if name == "square" else -np.pi / 2  # a square lies on its side, the others point up
+    angles = first + 2 * np.pi * np.arange(count) / count
     radius = np.where(np.arange(count) % 2, 0.42, 1.0) if name == "star" else 1.0
     return np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
@@ -108,11 +111,11 @@ def _turn(angle: float) -> np.ndarray:
 
 
 def _polygon(rng: np.random.Generator, kind: int) -> np.ndarray:
-    """(V, 2) corners in pixels around 0, turned, stretched a little, of a size drawn for all classes alike."""
+    """(V, 2) corners in pixels around 0, tilted, stretched a little, of a size drawn for all classes alike."""
     stretch = np.array([1.0, rng.uniform(0.8, 1.25)])
-    corners = (outline(kind) * stretch) @ _turn(rng.uniform(0, 2 * np.pi)).T
-    small = rng.random() < 0.24
-    longest = rng.uniform(14, SMALL - 1) if small else np.exp(rng.uniform(np.log(SMALL + 1), np.log(150)))
+    corners = (outline(kind) * stretch) @ _turn(np.radians(rng.uniform(-TILT, TILT))).T
+    small = rng.random() < 0.17
+    longest = rng.uniform(14, SMALL - 1) if small else np.exp(rng.uniform(np.log(30), np.log(150)))
     sides = np.ptp(corners, axis=0)
     # A box must not get thinner than the smallest side the data set promises.
     return corners * max(longest / sides.max(), (SIDES[0] + 1.5) / sides.min())
@@ -226,7 +229,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     """(320, 320, 3) float32: two or three colours mixed by noise, stripes or patches, with grain."""
     style = int(rng.integers(4))
     first = _colour(rng)
-    second = (first + rng.uniform(-90, 90, 3)).clip(10, 245)
+    second = (first + rng.uniform(-60, 60, 3)).clip(10, 245)
     mix = 0.6 * _noise(rng, int(rng.integers(2, 6))) + 0.4 * _noise(rng, int(rng.integers(8, 24)))
     if style == 1:
         mix = 0.5 * mix + 0.5 * _waves(rng)
@@ -248,7 +251,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, coverage: np.ndarray, le
     patch = image[top : top + height, left : left + width]
     below = patch[coverage > 0].mean(axis=0)
     colour = _colour(rng)
-    while np.abs(colour - below).max() < 70:
+    while np.abs(colour - below).max() < CONTRAST:
         colour = _colour(rng)
     other = colour + np.sign(colour - below) * rng.uniform(0, 40)  # away from the background, never towards it
     style = int(rng.integers(4))
