@@ -7,6 +7,7 @@ The peer is used through its public interface only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -93,7 +94,11 @@ def alternate(script: str, options: argparse.Namespace, names: Sequence[str], *,
 
 def machine() -> str:
     """One line about the machine."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # Linux only
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{found[0] if found else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def print_table(rows: list[tuple[str, list[float], str]], *, higher_is_better: bool = True) -> None:

@@ -17,7 +17,7 @@ from golden import golden
 from sightline import YOLO
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.cli.main import main
-from sightline.errors import DownloadError, MissingFileError, ModelError, UsageError
+from sightline.errors import DownloadError, MissingFileError, ModelError, SettingValueError, UsageError
 from sightline.models.build import build_model
 from sightline.predict.detect import DetectionPredictor
 from sightline.train.detect import DetectionTrainer
@@ -193,6 +193,38 @@ def test_a_copy_is_independent():
 
 
 # ------------------------------------------------------------------------------------------------- train, val, predict
+
+
+def test_a_trained_model_can_be_copied(trained: tuple[YOLO, Any, Path]):
+    model = trained[0]
+    twin = model.copy()
+    assert equal(state(twin), state(model))
+    assert (twin.trainer, twin.validator, twin.predictor) == (None, None, None)
+    assert model.trainer is not None
+
+
+def test_what_it_does_not_know_is_asked_of_the_network():
+    model = small()
+    assert model.nc == 2
+    assert model.stride.tolist() == [8, 16, 32]
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        model.colour  # noqa: B018
+    with pytest.raises(AttributeError, match="'export' exists in Ultralytics, not in sightline yet"):
+        model.export(format="onnx")
+    assert not hasattr(YOLO.__new__(YOLO), "stride")  # nothing is there before __init__
+
+
+@pytest.mark.parametrize(("batch", "device"), [(-1, None), (0.5, None), (1, "0,1"), (1, -1)])
+def test_what_cannot_run_yet_is_refused_in_every_mode(batch: float, device: Any, tiny_data: Path):
+    for call in (lambda **kw: small()(PICTURE, **kw), lambda **kw: small().val(data=str(tiny_data), **kw)):
+        with pytest.raises(SettingValueError, match="batch=" if device is None else "device="):
+            call(batch=batch, device=device)
+
+
+def test_a_source_may_stand_in_a_file_of_settings(best: str, tiny_data: Path):
+    source = next(iter(sorted((tiny_data.parent / "images").rglob("*.*"))))
+    Path("ask.yaml").write_text(yaml.safe_dump({"source": str(source), "imgsz": 64}))
+    assert [result.path for result in YOLO(best)(cfg="ask.yaml", verbose=False)] == [str(source)]
 
 
 def test_training_leaves_the_best_weights_in_the_object(trained: tuple[YOLO, Any, Path]):

@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from sightline import download
 from sightline.artifacts.weights_file import WeightsFile, read_weights
 from sightline.callbacks import base as callback_base
+from sightline.config.groups import LATER_MODES
 from sightline.config.load import Overrides, make_settings
 from sightline.config.settings import CHECKPOINT, Settings
+from sightline.config.support import check_supported
 from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
 from sightline.models.build import build_from_state, build_model
@@ -233,6 +235,7 @@ class YOLO:
             if given.get("resume") is True and self.ckpt_path is not None:
                 given["resume"] = self.ckpt_path
         checked = make_settings(mode, given, origin=origin, base=base)
+        check_supported(checked)
         configure(verbose=checked.verbose)
         if mode == "train":
             return self._train(checked, {**remembered, **given}, part)
@@ -244,7 +247,7 @@ class YOLO:
             )
         if mode == "val":
             return self._val(checked, part)
-        return self._predict(checked, part, source, stream)
+        return self._predict(checked, part, checked.source if source is None else source, stream)
 
     def _train(self, settings: Settings, given: Mapping[str, Any], part: Any) -> Any:
         from_here = not self._is_untrained()  # else the trainer makes its own random weights, from its seed
@@ -363,8 +366,20 @@ class YOLO:
         self.callbacks = callback_base.empty_table()
 
     def copy(self) -> YOLO:
-        """An independent copy."""
-        return deepcopy(self)
+        """An independent copy of the network and what belongs to it; what the last run left stays with this object."""
+        twin = copy(self)
+        twin.trainer = twin.validator = twin.predictor = twin.metrics = None
+        twin.__dict__.update({name: deepcopy(value) for name, value in twin.__dict__.items()})
+        return twin
+
+    def __getattr__(self, name: str) -> Any:
+        """What this class does not know is looked up in the network: `stride`, `yaml`, `nc`, …"""
+        if name in LATER_MODES:
+            raise AttributeError(f"'{name}' exists in Ultralytics, not in sightline yet.")
+        network = self.__dict__.get("model")  # not self.model: before there is one, that would come back here
+        if network is None or name.startswith("__"):
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'.")
+        return getattr(network, name)
 
 
 def _changes(network: nn.Module) -> int:

@@ -73,7 +73,7 @@ def test_predict_saves_and_goes_through_all_images(stub: Stub):
     assert stub.calls[1][1] == {"model": "best.pt", "source": "a b/ä.jpg", "save": True}
     assert stub.calls[-1] == ("last image",)
     assert main(["predict", "model=best.pt", "source=0", "save=False"]) == 0
-    assert stub.calls[-3][1] == {"model": "best.pt", "source": 0, "save": False}
+    assert stub.calls[-3][1] == {"model": "best.pt", "source": "0", "save": False}
 
 
 def test_model_and_data_may_come_from_a_file(stub: Stub, tmp_path: Path):
@@ -186,6 +186,16 @@ def test_a_mistake_of_ours_shows_its_traceback(stub: Stub, capsys):
 def test_old_names_are_not_warned_about_twice(stub: Stub, capsys):
     assert main(["predict", "model=a.pt", "source=x", "hide_labels"]) == 0
     assert capsys.readouterr().err == ""  # the facade, a stub here, makes the settings again and warns
+
+
+def test_settings_on_a_narrow_terminal_are_paragraphs(monkeypatch, capsys):
+    from rich import console
+
+    monkeypatch.setattr(console.Console, "is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["settings", "lr0"]) == 0
+    assert "lr0=0.01\n    Initial learning rate. a number, from 0 to 1, read in train." in capsys.readouterr().out
 
 
 def test_settings_lists_all_and_describes_some(capsys):

@@ -92,6 +92,17 @@ def test_forgiven_dashes_and_commas_are_said(caplog):
     assert "'--epochs=5,' is read as 'epochs=5'" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["source", "data", "model", "cfg", "save_dir", "name", "project"])
+def test_a_path_may_be_a_number(name: str):
+    assert parse_command_line(["predict", f"{name}=2024"]).overrides == {name: "2024"}
+
+
+@pytest.mark.parametrize(("text", "word"), [("detct train", "detect"), ("trian", "train")])
+def test_a_misspelt_word_is_recognised(text: str, word: str):
+    with pytest.raises(CommandLineError, match=f"Did you mean {word}"):
+        parse_command_line(text.split())
+
+
 @pytest.mark.parametrize("text", ["[" * 5000, "__import__('os').system('x')", "a\x00b", "9" * 5000, "{[]: 1}"])
 def test_hostile_values_are_text(text: str):
     assert smart_value(text) == text

@@ -91,6 +91,7 @@ def test_python_lists(folder: Path, draw: Draw):
     assert len(source.skipped) == 1
     mixed = frames(open_source([draw(10, 20, (0, 0, 5, 5)), folder / "a.png"]))
     assert [frame.image.shape[:2] for frame in mixed] == [(10, 20), (60, 100)]
+    assert [frame.path for frame in mixed] == ["image0.jpg", str(folder / "a.png")]
 
 
 def test_batches_of_images(folder: Path):

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,10 @@ from sightline.config.settings import DEFAULTS
 from sightline.errors import SightlineError, UnknownSettingError
 from sightline.log import configure
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 120  # columns that a table of settings needs
 INTERRUPTED, INTERNAL_ERROR = 130, 70  # as shells do for Ctrl-C, and EX_SOFTWARE of sysexits.h
 
 EXAMPLES = """Examples:
@@ -55,7 +59,7 @@ Words = Annotated[
     typer.Argument(metavar="SETTING=VALUE", autocompletion=complete_settings, help="See `sightline settings`."),
 ]
 # Words such as `--epochs=5` go to our own grammar, which forgives the dashes.
-OWN_GRAMMAR = {"ignore_unknown_options": True}
+OWN_GRAMMAR = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 
 
 @app.command(context_settings=OWN_GRAMMAR)
@@ -212,9 +216,12 @@ def _print_table(rows: Sequence[table.Row]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(width=160)  # a file or a pipe has no width of its own
+        console = Console(width=160, highlight=False)  # a file or a pipe has no width of its own
+    if console.width < WIDE:
+        _print_paragraphs(console, rows)
+        return
     for group in dict.fromkeys(row.group for row in rows):
         listing = Table(title=group, title_justify="left", title_style="bold", expand=False)
         for column in ("setting", "type", "default", "allowed", "read in", "meaning"):
@@ -226,6 +233,19 @@ def _print_table(rows: Sequence[table.Row]) -> None:
         console.print(listing)
     if any(row.new for row in rows):
         console.print("* not an argument of Ultralytics", style="dim")
+
+
+def _print_paragraphs(console: Console, rows: Sequence[table.Row]) -> None:
+    """The same for a narrow terminal, where six columns would break words."""
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    for group in dict.fromkeys(row.group for row in rows):
+        console.print(f"\n[bold]{escape(group)}[/]")
+        for row in (row for row in rows if row.group == group):
+            facts = ", ".join(part for part in (row.kind, row.limits, f"read in {', '.join(row.modes)}") if part)
+            console.print(f"[bold]{row.name}={escape(str(row.default))}[/]{' *' if row.new else ''}")
+            console.print(Padding(f"{escape(row.meaning)} [dim]{escape(facts)}.[/]", (0, 0, 0, 4)))
 
 
 def _complain(message: str) -> None:

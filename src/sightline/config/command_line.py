@@ -19,6 +19,7 @@ from sightline.log import LOGGER
 
 OPENING, CLOSING = "[({", "])}"
 TEXT_SETTINGS = ("name", "project")  # `name=001` is a name, not a number
+PATH_SETTINGS = ("source", "data", "model", "cfg", "save_dir")  # `source=2024` may well be a folder
 EXAMPLE = "sightline train model=yolo26n.yaml data=shapes epochs=100"
 
 
@@ -81,6 +82,8 @@ def parse_key_value(word: str) -> tuple[str, Any]:
         )
     if name in TEXT_SETTINGS:
         return name, None if text.lower() == "none" else text
+    if name in PATH_SETTINGS and text.isdigit():
+        return name, text
     return name, smart_value(text)
 
 
@@ -151,9 +154,9 @@ def _bare_switch(word: str, mode: str | None) -> str:
     if word in DEFAULTS:
         example = f"{word}={DEFAULTS[word]}" if DEFAULTS[word] is not None else f"{word}=value"
         raise CommandLineError(f"'{word}' needs a value: {example}.")
-    modes = difflib.get_close_matches(word.lower(), [*ALL, *TASKS], n=1, cutoff=names.SMALLEST_LIKENESS)
-    settings = names.suggest(word, DEFAULTS)
-    guess = [*(modes if mode is None else ()), *settings]
+    possible = [*TASKS, *(ALL if mode is None else ())]
+    plain_words = difflib.get_close_matches(word.lower(), possible, n=1, cutoff=names.SMALLEST_LIKENESS)
+    guess = [*plain_words, *names.suggest(word, DEFAULTS)]
     hint = f" Did you mean {' or '.join(guess[:3])}?" if guess else ""
     raise CommandLineError(
         f"'{word}' is neither a mode ({', '.join(ALL)}) nor a task ({', '.join(TASKS)}) nor setting=value.{hint} "

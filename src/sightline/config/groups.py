@@ -61,7 +61,7 @@ class RunSettings(BaseModel):
     device: Device | None = setting(
         None,
         "Where to compute; None takes the first GPU, else the CPU.",
-        allowed="cpu, mps, cuda, a GPU number (0), several (0,1) or -1 for an idle one",
+        allowed="cpu, mps, cuda or a GPU number (0); not yet: several (0,1), -1 for an idle one",
     )
     workers: Whole = setting(8, "Loader processes; 0 loads in the main process.", "train", "val", ge=0, le=1024)
     project: Text | None = setting(None, "Folder of the run folders; None is runs/detect. Taken as written.")
@@ -93,7 +93,7 @@ class DataSettings(BaseModel):
     batch: Batch = setting(
         16,
         "Images per step, all devices together.",
-        allowed="a whole number from 1, -1 (as the memory allows) or a part of the memory between 0 and 1",
+        allowed="a whole number from 1; not yet: -1 (as the memory allows), a part of the memory between 0 and 1",
     )
     fraction: Fraction = setting(
         1.0,
@@ -259,7 +259,9 @@ class PredictionSettings(BaseModel):
     )
     vid_stride: Whole = setting(1, "Use every n-th frame of a video.", "predict", ge=1)
     stream_buffer: Switch = setting(False, "Keep every frame of a live stream instead of the latest.", "predict")
-    visualize: Switch = setting(False, "Pictures of hits and misses (val), of activations (predict).", "val", "predict")
+    visualize: Switch = setting(
+        False, "Pictures of hits and misses (val); of activations (predict): not yet.", "val", "predict"
+    )
 
 
 class OutputSettings(BaseModel):
@@ -272,9 +274,9 @@ class OutputSettings(BaseModel):
     save_txt: Switch = setting(False, "Write boxes as text.", "val", "predict")
     save_conf: Switch = setting(False, "Write scores into those text files, too.", "val", "predict")
     save_crop: Switch = setting(False, "Write a picture of each box.", "predict")
-    show_labels: Switch = setting(True, "Draw class names.", "val", "predict")
-    show_conf: Switch = setting(True, "Draw scores.", "val", "predict")
-    show_boxes: Switch = setting(True, "Draw boxes.", "val", "predict")
+    show_labels: Switch = setting(True, "Draw class names.", "predict")
+    show_conf: Switch = setting(True, "Draw scores.", "predict")
+    show_boxes: Switch = setting(True, "Draw boxes.", "predict")
     line_width: Whole | None = setting(None, "Width of drawn lines in pixels; None fits the image.", "predict", ge=1)
 
 

@@ -80,7 +80,7 @@ def markdown() -> str:
         "# Settings",
         "",
         "Made by `sightline settings --markdown > docs/settings.md`; do not edit. The command line takes",
-        '`name=value`, Python `YOLO("yolo26n.yaml").train(name=value)`. What comes later wins: defaults, preset,',
+        '`name=value`, Python `YOLO("yolo26n.yaml").train(name=value)`. What comes later wins: defaults,',
         "YAML file (`cfg=`), command line or keywords. A setting marked * does not exist in Ultralytics.",
         "",
         *(f"{mode} starts from {_pairs(values)}." for mode, values in MODE_DEFAULTS.items() if values),

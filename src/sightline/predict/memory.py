@@ -16,20 +16,24 @@ from sightline.structures.pictures import Picture
 
 
 class MemorySource(Source):
-    """PIL images and arrays, in the order given, as "image0.jpg", "image1.jpg" …
+    """PIL images and arrays, in the order given.
 
     Args:
         name: what was asked for.
         images: PIL images (RGB assumed, EXIF orientation applied) and arrays (H, W, C) uint8 BGR, or (H, W) grey.
         batch: pictures at a time.
         channels: as the network wants them.
+        paths: of those that come from files; the others, and all without it, are called "image0.jpg", …
 
     Raises:
         SettingTypeError, SettingValueError: one of them is not such a picture; the message says which.
     """
 
-    def __init__(self, name: str, images: Sequence[Any], *, batch: int, channels: int) -> None:
+    def __init__(
+        self, name: str, images: Sequence[Any], *, batch: int, channels: int, paths: Sequence[str | None] | None = None
+    ) -> None:
         super().__init__(name)
+        self._paths = paths
         self._images = [_picture(image, index, channels) for index, image in enumerate(images)]
         self._batch = batch
 
@@ -40,7 +44,7 @@ class MemorySource(Source):
         yield from grouped(map(self._frame, range(len(self))), self._batch)
 
     def _frame(self, index: int) -> Frame:
-        path = memory_name(index)
+        path = (self._paths[index] if self._paths else None) or memory_name(index)
         return Frame(image=self._images[index], path=path, kind="image", title=f"image {index + 1}/{len(self)} {path}")
 
 

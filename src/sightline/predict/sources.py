@@ -127,8 +127,9 @@ def _from_list(items: Sequence[Any], *, batch: int, vid_stride: int, channels: i
         files = [file for item in items for file in _files_or_itself(str(item))]
         return FileSource(f"{len(items)} paths", files, batch=batch, vid_stride=vid_stride, channels=channels)
     # Files are read later, arrays are here already: to keep the order of a mixed list, its files are read now.
-    items = [read_image(item, channels) if is_path else item for item, is_path in zip(items, paths, strict=True)]
-    return MemorySource(f"{len(items)} images", items, batch=batch, channels=channels)
+    files = [str(item) if is_path else None for item, is_path in zip(items, paths, strict=True)]
+    items = [item if file is None else read_image(file, channels) for item, file in zip(items, files, strict=True)]
+    return MemorySource(f"{len(items)} images", items, batch=batch, channels=channels, paths=files)
 
 
 def _files_or_itself(text: str) -> list[str]:
