@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -90,6 +92,50 @@ def test_bytes_after_the_end_are_mentioned(tmp_path: Path):
         path = tmp_path / f"a.{form.lower()}"
         path.write_bytes(encoded(form) + b"\0" * 20)
         assert "after the end" in inspect_image(path).notice
+
+
+def chunk(kind: bytes, content: bytes, *, checksum: int | None = None) -> bytes:
+    """As the PNG specification lays it out."""
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_damage_inside_a_png_is_found(tmp_path: Path, place: float):
+    content = bytearray(encoded("PNG", (80, 60)))
+    at = int(len(content) * place)
+    content[at : at + 32] = bytes(32)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageError, match=r"a\.png"):
+        read_image(tmp_path / "a.png")  # so a run must not begin with it
+    with pytest.raises(ImageError, match=r"a\.png"):
+        inspect_image(tmp_path / "a.png")
+
+
+def test_a_png_without_pixels_is_refused(tmp_path: Path):
+    content = encoded("PNG")
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk(b"IEND", b""))  # the signature, IHDR, IEND
+    with pytest.raises(ImageError, match=r"a\.png"):
+        inspect_image(tmp_path / "a.png")
+
+
+def test_a_wrong_checksum_beside_sound_pixels_is_mentioned(tmp_path: Path):
+    content = encoded("PNG")
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk(b"teSt", b"by some tool", checksum=1) + content[33:])
+    facts = inspect_image(tmp_path / "a.png")
+    assert (facts.height, facts.width) == (30, 50)
+    assert "wrong checksum" in facts.notice
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk(b"teSt", b"by some tool") + content[33:])
+    assert inspect_image(tmp_path / "a.png").notice == ""
+
+
+def test_a_png_is_turned_by_an_exif_chunk_anywhere(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    content = encoded("PNG", exif=exif)
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk(b"teSt", bytes(20_000)) + content[33:])
+    facts = inspect_image(tmp_path / "a.png")
+    assert (facts.height, facts.width) == read_image(tmp_path / "a.png").shape[:2] == (50, 30)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from sightline.log import LOGGER
 if TYPE_CHECKING:
     from sightline.data.spec import DatasetSpec
 
-VERSION = 1  # of the rules and the arrays below; a cache of another version is made anew
+VERSION = 2  # of the rules and the arrays below; a cache of another version is made anew
 SHOWN = 20  # lines of each kind in the log; the report has them all
 KEPT_CACHES = 4  # files beside the labels of one folder: other lists of images, other tasks
 MANY = 5000  # images that take long enough to check for people to wonder

@@ -1,13 +1,14 @@
 """Is an image file whole, how large is it upright, and is its label file sound?
 
-Sane JPEG and PNG files are judged by their headers and their last bytes, without decoding a pixel; whatever looks
-suspicious is decoded, as training would. No file is ever changed.
+Sane JPEG files are judged by their headers and their last bytes, sane PNG files by their checksums, without decoding a
+pixel; whatever looks suspicious is decoded, as training would. No file is ever changed.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import zlib
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -221,13 +222,37 @@ def _inspect_png(file: IO[bytes], head: bytes, size: int, name: str) -> ImageFac
     if len(head) < 33 or head[12:16] != b"IHDR":
         raise ImageError(f"{name} is damaged: the PNG data has no header")
     width, height = struct.unpack(">II", head[16:24])
-    if b"IEND" not in _tail(file, size, 12):
+    kinds, end = _sound_png_chunks(file, size)
+    if kinds[-1:] != [b"IEND"] or b"IDAT" not in kinds:
+        return _decoded(
+            name, "PNG", "PNG data that is cut or has a wrong checksum; the pixels decode, the file is used as it is"
+        )
+    if end < size:
         return _decoded(
             name, "PNG", "bytes after the end of the PNG data; the pixels decode, the file is used as it is"
         )
-    if b"eXIf" in head:  # turned or not: what the decoder does with it is what counts
+    if b"eXIf" in kinds:  # turned or not: what the decoder does with it is what counts
         return _decoded(name, "PNG")
     return ImageFacts(height, width, "PNG")
+
+
+def _sound_png_chunks(file: IO[bytes], size: int) -> tuple[list[bytes], int]:
+    """The kinds of all chunks up to IEND, or up to the first that is cut or does not have its checksum; where they end.
+
+    Source: PNG specification (ISO/IEC 15948), 5.3 chunk layout.
+    """
+    kinds, at = [], 8  # behind the signature
+    file.seek(at)
+    while kinds[-1:] != [b"IEND"] and at + 12 <= size:
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if at + 12 + length > size:
+            break
+        content, checksum = file.read(length), file.read(4)
+        if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
+            break
+        kinds.append(kind)
+        at += 12 + length
+    return kinds, at
 
 
 # Pillow's names: of pixel kinds that every decoder reads, and of the formats whose suffixes are on the list.
