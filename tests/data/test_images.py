@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from golden.golden import golden_path
+from sightline.data import images as images_module
 from sightline.data.image_cache import CachePlan
 from sightline.data.images import ImageError, ImageReader, read_image, resize_long_side, resized_shape
 
@@ -132,6 +133,27 @@ def test_float_samples_are_refused(tmp_path: Path):
     cv2.imwrite(str(tmp_path / "f.tiff"), np.zeros((20, 30, 3), np.float32))
     with pytest.raises(ImageError, match=r"f\.tiff has float32 samples; convert it to 8 or 16 bits"):
         read_image(tmp_path / "f.tiff")
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_samples_of_32_bits_are_refused(tmp_path: Path, dtype: type, channels: int):
+    """OpenCV reads such a file as grey only, and Pillow would turn everything above 255 to white."""
+    Image.fromarray(np.linspace(0, 60_000, 600).reshape(20, 30).astype(dtype)).save(tmp_path / "g.tiff")
+    with pytest.raises(ImageError, match=rf"g\.tiff has {np.dtype(dtype)} samples; convert it to 8 or 16 bits"):
+        read_image(tmp_path / "g.tiff", channels)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_of_16_grey_bits_the_high_byte_remains(tmp_path: Path, suffix: str):
+    deep = np.random.default_rng(0).integers(0, 65536, (20, 30), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / f"d.{suffix}")
+    image = read_image(tmp_path / f"d.{suffix}")
+    np.testing.assert_array_equal(image, np.repeat((deep >> 8).astype(np.uint8)[:, :, None], 3, axis=2))
+    # The same where OpenCV gives up and Pillow reads it.
+    for channels in (1, 3):
+        other = images_module._decode_pillow(np.fromfile(tmp_path / f"d.{suffix}", np.uint8), "d", channels)
+        np.testing.assert_array_equal(other, np.repeat(deep[:, :, None], channels, axis=2))
 
 
 # ------------------------------------------------------------------------------------------------- first resize

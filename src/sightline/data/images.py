@@ -101,6 +101,10 @@ def _decode_pillow(content: np.ndarray, name: str, channels: int) -> np.ndarray:
     try:
         with Image.open(BytesIO(content.tobytes())) as image:
             upright = ImageOps.exif_transpose(image)
+            if upright.mode[0] in "IF":  # more than 8 bits a sample: Pillow's conversions cut them off at 255
+                samples = np.asarray(upright)  # (H, W); `decode_image` looks at their type
+                grey = samples.astype(samples.dtype.newbyteorder("="))[:, :, None]
+                return np.repeat(grey, 3, axis=2) if channels == 3 else grey
             if channels == 1:
                 return np.asarray(upright.convert("L"))
             if channels == 3:
