@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -136,8 +137,8 @@ def test_every_defect_is_in_one_summary(data: Path, caplog: pytest.LogCaptureFix
     assert len(caplog.records) == 1
     text = caplog.records[0].getMessage()
     assert text.startswith("train: 7 images, 2 backgrounds, 4 corrupt")
-    for part in ("e.txt line 1: class 9", "f.txt line 2: 1 duplicate", "g.txt line 1: coordinate 2", "g.txt line 3: ",
-                 "(and 2 more lines of this file)", "h.txt line 1: 1 columns", "i.jpg is empty"):  # fmt: skip
+    for part in ("e.txt line 1: class 9", "f.txt line 2: 1 duplicate", "g.txt line 1: coordinate 2", "g.txt line 5: ",
+                 "h.txt line 1: 1 columns", "i.jpg is empty"):  # fmt: skip
         assert part in text, part
     caplog.clear()
     with caplog.at_level("INFO", logger="sightline"):
@@ -145,12 +146,72 @@ def test_every_defect_is_in_one_summary(data: Path, caplog: pytest.LogCaptureFix
     assert caplog.records[0].getMessage() == text
 
 
-def test_a_long_summary_counts_what_it_leaves_out(tmp_path: Path):
-    root = make(tmp_path / "l", {"ok": "0 .5 .5 .1 .1", **{f"{i:02d}": "5 .5 .5 .1 .1" for i in range(30)}})
-    report = build(root).report
-    assert len(report.messages) == 30
-    assert report.summary().count("left out") == 20
-    assert "and 10 more such lines" in report.summary()
+def many_defects(root: Path, *, good: bool = True) -> Path:
+    """One sound pair, a file of 30 bad rows, one with 30 duplicates, and 25 files with one duplicate."""
+    row = "0 .5 .5 .1 .1\n"
+    labels = {"bad": "5 .5 .5 .1 .1\n" * 30}
+    if good:
+        labels |= {"ok": row, "dup": row * 31, **{f"{i:02d}": row * 2 for i in range(25)}}
+    return make(root, labels)
+
+
+def test_a_file_has_what_the_summary_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    root = many_defects(tmp_path / "l")
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        with caplog.at_level("INFO", logger="sightline"):
+            build(root, name="train")
+        (said,) = caplog.messages
+        assert said.count("left out: ") == said.count("used, but: ") == 20
+        (file,) = root.glob("*.txt")
+        assert f"… and 10 more such lines; {file} has them all" in said
+        assert f"… and 6 more such lines; {file} has them all" in said
+        text = file.read_text("utf-8")
+        assert text.startswith("train: 28 images, 0 backgrounds, 1 corrupt\n")
+        for i in range(30):
+            assert f"bad.txt line {i + 1}: class 5" in text
+        for i in range(25):
+            assert f"{i:02d}.txt line 2: 1 duplicate label removed" in text
+        assert f"dup.txt lines {', '.join(map(str, range(2, 32)))}: 30 duplicate labels removed" in text
+        file.unlink()
+
+
+def test_a_list_of_defects_leaves_with_them(tmp_path: Path):
+    root = many_defects(tmp_path / "l")
+    build(root)
+    assert list(root.glob("*.txt"))
+    make(root, dict.fromkeys(["bad", "dup", *(f"{i:02d}" for i in range(25))], "0 .5 .5 .1 .1\n"))
+    build(root)
+    assert not list(root.glob("*.txt"))
+
+
+@pytest.mark.parametrize("why", ["no cache wanted", "nowhere to write"])
+def test_without_a_file_the_summary_has_every_defect(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, why: str
+):
+    root = many_defects(tmp_path / "l")
+    if why == "nowhere to write":
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "file"))
+        root.chmod(0o555)
+    try:
+        with caplog.at_level("INFO", logger="sightline"):
+            build(root, cache=why != "no cache wanted")
+    finally:
+        root.chmod(0o755)
+    (said,) = caplog.messages
+    assert (said.count("left out: "), said.count("used, but: ")) == (30, 26)
+    assert "more such lines" not in said
+
+
+def test_nothing_usable_and_too_much_to_say(tmp_path: Path):
+    root = many_defects(tmp_path / "n", good=False)
+    with pytest.raises(DataError, match=r"(?s)none of the 1 images.*line 20: .*… and 10 more; .*\.txt has them all"):
+        build(root)
+    (file,) = root.glob("*.txt")
+    assert "bad.txt line 30: class 5" in file.read_text("utf-8")
+    with pytest.raises(DataError, match=r"line 30: class 5"):
+        build(root, cache=False)
 
 
 def test_nothing_usable_lists_the_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -286,6 +347,34 @@ def test_the_folder_of_the_labels_does_not_fill_with_caches(data: Path):
         build_index([images[0], *images[1 : 1 + i]], SPEC)
         build_index([images[0], *images[1 : 1 + i]], SPEC, single_cls=True)
     assert len(list(data.glob("*.sightline.cache"))) == index_module.KEPT_CACHES
+
+
+def test_caches_of_other_label_folders_are_left_alone(tmp_path: Path):
+    """Splits whose names differ only behind a dot, or have characters with a meaning in file patterns."""
+    names = ["a", "a.b", "a.c", "[x]", "[x].y"]
+    for name in names:
+        for folder in ("images", "labels"):
+            (tmp_path / folder / name).mkdir(parents=True)
+        picture = make(tmp_path / "made", {"one": None}) / "images" / "one.jpg"
+        for i in range(6):
+            (tmp_path / "images" / name / f"{i}.jpg").write_bytes(picture.read_bytes())
+        (tmp_path / "labels" / name / "0.txt").write_text("0 .5 .5 .1 .1\n")
+    for name in names:
+        images = list_images(tmp_path / "images" / name)
+        for count in range(1, 7):
+            build_index(images[:count], SPEC)
+    files = [path.name for path in (tmp_path / "labels").glob("*.sightline.cache")]
+    assert Counter(name.rsplit(".", 3)[0] for name in files) == dict.fromkeys(names, index_module.KEPT_CACHES)
+
+
+def test_a_list_of_defects_goes_with_its_cache(tmp_path: Path):
+    root = many_defects(tmp_path / "l")
+    images = list_images(root / "images")
+    for count in range(index_module.KEPT_CACHES + 1):
+        build_index(images[: len(images) - count], SPEC)
+    stems = [{path.stem for path in root.glob(f"*.sightline.{suffix}")} for suffix in ("cache", "txt")]
+    assert len(stems[1]) == index_module.KEPT_CACHES
+    assert stems[1] <= stems[0]
 
 
 def test_a_pickled_index_is_a_file_name(data: Path):

@@ -6,10 +6,10 @@ worker processes share them and sending an index to a worker sends a file name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,14 +23,14 @@ from sightline.data.array_file import map_arrays, write_arrays
 from sightline.data.formats.yolo import LabelRules, label_path
 from sightline.data.verify import Pair, read_label_file, verify_pair
 from sightline.errors import DataError, OutputError
-from sightline.files import cache_folder
+from sightline.files import atomic_write, cache_folder
 from sightline.log import LOGGER
 
 if TYPE_CHECKING:
     from sightline.data.spec import DatasetSpec
 
-VERSION = 2  # of the rules and the arrays below; a cache of another version is made anew
-SHOWN = 20  # lines of each kind in the log; the report has them all
+VERSION = 3  # of the rules and the arrays below; a cache of another version is made anew
+SHOWN = 20  # lines of each sort in the log, when a file has them all
 KEPT_CACHES = 4  # files beside the labels of one folder: other lists of images, other tasks
 MANY = 5000  # images that take long enough to check for people to wonder
 POLYGON_TASKS = ("segment", "obb")
@@ -73,19 +73,22 @@ class ScanReport:
         """`{found} images, {backgrounds} backgrounds, {corrupt} corrupt`, the line people know."""
         return f"{self.found} images, {self.missing + self.empty} backgrounds, {self.corrupt} corrupt"
 
-    def summary(self, *, shown: int = SHOWN) -> str:
-        """The counts, then every defect by file and line, at most `shown` of each sort."""
+    @property
+    def is_long(self) -> bool:
+        return max(len(self.problems), len(self.notices)) > SHOWN
+
+    def summary(self, *, all_in: Path | None = None) -> str:
+        """The counts, then every defect by file and line; if the file `all_in` has them, the first few of each sort."""
         lines = [f"{self.name + ': ' if self.name else ''}{self.counts()}"]
         for title, texts in (("left out", self.problems), ("used, but", self.notices)):
-            lines += [f"  {title}: {text}" for text in texts[:shown]]
-            if len(texts) > shown:
-                lines.append(
-                    f"  … and {len(texts) - shown} more such lines (`report.messages` of the index has them all)"
-                )
+            shown = texts[:SHOWN] if all_in else texts
+            lines += [f"  {title}: {text}" for text in shown]
+            if len(texts) > len(shown):
+                lines.append(f"  … and {len(texts) - len(shown)} more such lines; {all_in} has them all")
         return "\n".join(lines)
 
-    def log(self) -> None:
-        (LOGGER.warning if self.problems else LOGGER.info)(self.summary())
+    def log(self, *, all_in: Path | None = None) -> None:
+        (LOGGER.warning if self.problems else LOGGER.info)(self.summary(all_in=all_in))
 
 
 @dataclass(slots=True)
@@ -285,7 +288,8 @@ def build_index(
         single_cls: every object becomes class 0, and class numbers of label files may be any.
         classes: keep only objects of these classes of the label files.
         cache: keep the result beside the labels (or in the user's cache folder, where that cannot be written). It is
-            used again only while every label file has the same content and every image the same size and time.
+            used again only while every label file has the same content and every image the same size and time. A list
+            of defects too long for the log lies beside it, as text; without a cache the log has them all.
         require_labels: whether no label file at all is an error (training) or a warning (validation).
         name: of the split, for messages.
         threads: for reading; default 4 a core, at most 16, because most of the time goes into waiting for the disk.
@@ -311,9 +315,10 @@ def build_index(
             if cache:
                 index = _store(index, paths, rules, key)
     index.report.name = name
+    all_in = _write_report(index.report, _cache_files(paths, rules)) if cache else None
     if len(index):  # else the error says it all
-        index.report.log()
-    _judge(index, paths, rules, require_labels=require_labels)
+        index.report.log(all_in=all_in)
+    _judge(index, paths, rules, require_labels=require_labels, all_in=all_in)
     if classes is not None:
         index = index.with_classes(classes)
     return index.as_single_class() if single_cls else index
@@ -358,12 +363,15 @@ def _assemble(pairs: Sequence[Pair], rules: LabelRules) -> LabelIndex:
     return LabelIndex(arrays, report)
 
 
-def _judge(index: LabelIndex, paths: Sequence[str], rules: LabelRules, *, require_labels: bool) -> None:
+def _judge(
+    index: LabelIndex, paths: Sequence[str], rules: LabelRules, *, require_labels: bool, all_in: Path | None
+) -> None:
     report, name = index.report, index.report.name or rules.source
     if not len(index):
-        distinct = Counter(report.problems)
-        listed = "\n  ".join(list(distinct)[:SHOWN])
-        more = f"\n  … and {len(distinct) - SHOWN} more" if len(distinct) > SHOWN else ""
+        distinct = list(dict.fromkeys(report.problems))
+        shown = distinct[:SHOWN] if all_in else distinct
+        listed, left = "\n  ".join(shown), len(distinct) - len(shown)
+        more = f"\n  … and {left} more; {all_in} has them all" if left else ""
         raise DataError(
             f"{name}: none of the {report.total} images can be used. Correct these files, or {rules.source}:\n"
             f"  {listed}{more}"
@@ -487,7 +495,33 @@ def _store(index: LabelIndex, paths: Sequence[str], rules: LabelRules, key: str)
 
 def _forget_old(file: Path) -> None:
     """Of the caches of one label folder keep the newest few; each is for another list of images."""
-    stem = file.name.split(".")[0]
-    siblings = sorted(file.parent.glob(f"{stem}.*.sightline.cache"), key=lambda path: -path.stat().st_mtime)
+    siblings = [path for path in file.parent.glob("*.sightline.cache") if _folder_part(path) == _folder_part(file)]
+    siblings.sort(key=lambda path: -path.stat().st_mtime)
     for old in siblings[KEPT_CACHES:]:
         old.unlink(missing_ok=True)
+        _report_file(old).unlink(missing_ok=True)
+
+
+def _folder_part(file: Path) -> str:
+    """Of `<label folder>.<digest>.sightline.cache`; the folder's name may have dots itself."""
+    return file.name.rsplit(".", 3)[0]
+
+
+def _report_file(cache_file: Path) -> Path:
+    return cache_file.with_suffix(".txt")
+
+
+def _write_report(report: ScanReport, cache_files: Sequence[Path]) -> Path | None:
+    """The file with all defects, beside the cache. None if the log has room for them, or no file can be written."""
+    for file in map(_report_file, cache_files):
+        if not report.is_long:
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)  # of an earlier check: its defects are no more
+            continue
+        try:
+            with atomic_write(file, "w", durable=False, encoding="utf-8", errors="surrogateescape") as out:
+                out.write(report.summary() + "\n")
+        except OutputError:
+            continue
+        return file
+    return None

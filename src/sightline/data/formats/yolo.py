@@ -25,7 +25,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 UPPER_LIMIT = 1.01  # tools that round to few digits write 1.001; more than this is pixels, not a fraction
 LOWER_LIMIT = -0.01  # the same on the other side, for centres and keypoints only
-REPORTED_LINES = 3  # of one file; a file in pixel coordinates is wrong in every line
 
 
 # ------------------------------------------------------------------------------------------------- paths
@@ -193,7 +192,7 @@ def parse_labels(content: bytes, rules: LabelRules) -> ParsedLabels:
     The whole file is checked at once; only when something is wrong is it read again, line by line, to say where.
 
     Raises:
-        LabelFileError: with the number and the text of up to three bad lines.
+        LabelFileError: with the number and the text of each bad line.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -374,15 +373,11 @@ def _notices(rows: np.ndarray, keep: np.ndarray, lines: list[tuple[int, list[str
 
 
 def _say(bad: list[tuple[int, str]]) -> list[str]:
-    said = [f"line {number}: {problem}" for number, problem in bad[:REPORTED_LINES]]
-    if len(bad) > REPORTED_LINES:
-        said[-1] += f" (and {len(bad) - REPORTED_LINES} more lines of this file)"
-    return said
+    return [f"line {number}: {problem}" for number, problem in bad]
 
 
 def _lines(numbers: list[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:5]) + (", …" if len(numbers) > 5 else "")
-    return f"line {shown}" if len(numbers) == 1 else f"lines {shown}"
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def _column_hint(columns: int, rules: LabelRules) -> str:
