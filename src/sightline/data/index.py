@@ -178,6 +178,11 @@ class LabelIndex:
         """Whether any object has one."""
         return len(self.arrays["points"]) > 0
 
+    @property
+    def polygon_count(self) -> int:
+        """How many objects have one."""
+        return int((np.diff(self.arrays["point_offsets"]) > 0).sum()) if self.has_polygons else 0
+
     def labels(self, i: int) -> ImageLabels:
         """The objects of image `i`. The arrays are views; copy before changing one."""
         first, last = self.arrays["row_offsets"][i : i + 2]
@@ -389,7 +394,7 @@ def _judge(
             f"{name}: the {report.found} label files hold no object at all; there is nothing to learn or to find."
         )
     if rules.task in POLYGON_TASKS:
-        lacking = len(index.arrays["rows"]) - int((np.diff(index.arrays["point_offsets"]) > 0).sum())
+        lacking = len(index.arrays["rows"]) - index.polygon_count
         if lacking:
             raise DataError(
                 f"{name}: {lacking} of {len(index.arrays['rows'])} objects have no polygon, which task={rules.task} "

@@ -273,9 +273,17 @@ def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *,
 
 
 def _say_what_copy_paste_does(settings: Settings, index: LabelIndex) -> None:
-    if settings.copy_paste and not settings.rect and not index.has_polygons:
+    if not settings.copy_paste or settings.rect:
+        return
+    outlined, total = index.polygon_count, len(index.classes)
+    if not outlined:
         LOGGER.info(
             f"copy_paste={settings.copy_paste:g}: the labels have no outlines, so the pixels of whole boxes are pasted."
+        )
+    elif outlined < total:
+        LOGGER.info(
+            f"copy_paste={settings.copy_paste:g}: {outlined} objects have outlines and are cut out along them; of the "
+            f"{total - outlined} others the pixels of whole boxes are pasted."
         )
 
 

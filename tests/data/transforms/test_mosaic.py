@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sightline.data.transforms.affine import Affine, affine_matrix
 from sightline.data.transforms.mosaic import Mosaic, RandomMosaic, nine_places
 from sightline.structures.sample import Labels, Sample
 
@@ -52,6 +53,22 @@ def test_a_box_cut_away_by_the_canvas_is_dropped():
     samples = [Sample(np.zeros((64, 64, 3), np.uint8), far)] + [_sample(200, 64, 64)] * 3
     scene = Mosaic((1, 2, 3), (33, 33), 64).arrange(samples)  # the first image reaches to -31
     assert len(scene.labels) == 3
+
+
+def test_outlines_stay_beside_images_that_have_only_boxes():
+    triangle = np.array([[10, 10], [60, 10], [10, 60]], np.float32)
+    drawn = Labels(np.array([[10, 10, 60, 60]], np.float32), np.zeros(1, np.float32), [triangle])
+    samples = [Sample(np.zeros((64, 64, 3), np.uint8), drawn), *(_sample(200 + i, 64, 64) for i in range(3))]
+    scene = Mosaic((1, 2, 3), (64, 64), 64).arrange(samples)
+    assert scene.labels.polygons[0].tolist() == triangle.tolist()
+    assert scene.labels.polygons[1].tolist() == [[64, 0], [128, 0], [128, 64], [64, 64]]  # the box's corners
+    # Nothing changes for the objects that have only a box, whatever the view.
+    boxes_only = Mosaic((1, 2, 3), (64, 64), 64).arrange([_sample(0, 64, 64), *samples[1:]])
+    for scale, x in ((1.0, 0.5), (1.9, 0.1), (0.5, 0.9), (1.2, 1.4)):
+        view = Affine(affine_matrix((128, 128), (64, 64), scale=scale, translate_xy=(x, 0.5)), (64, 64), scale)
+        mixed, plain = view.labels(scene.labels), view.labels(boxes_only.labels)
+        for label in (200, 201, 202):
+            np.testing.assert_array_equal(mixed.boxes[mixed.classes == label], plain.boxes[plain.classes == label])
 
 
 def test_probability_and_choice_of_guests():

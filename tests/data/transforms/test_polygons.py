@@ -3,7 +3,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sightline.data.transforms.polygons import box_polygons, fill_polygons, polygon_boxes, polygon_boxes_in_frame
+from sightline.data.transforms.affine import Affine, affine_matrix
+from sightline.data.transforms.polygons import (
+    box_polygons,
+    fill_polygons,
+    least_visible,
+    polygon_boxes,
+    polygon_boxes_in_frame,
+)
+from sightline.structures.sample import Labels
 
 
 def test_box_in_a_frame_against_a_fine_raster():
@@ -41,6 +49,28 @@ def test_outside_is_zero_and_inside_is_untouched():
 def test_boxes_as_outlines_and_back():
     boxes = np.array([[1, 2, 5, 9], [0, 0, 3, 3]], np.float32)
     np.testing.assert_array_equal(polygon_boxes(box_polygons(boxes)), boxes)
+
+
+def test_less_may_be_left_of_a_drawn_outline_than_of_a_box():
+    boxes = np.array([[0, 0, 10, 10]] * 4, np.float32)
+    square = box_polygons(boxes)[0]
+    triangle, diamond = square[:3], np.array([[5, 0], [10, 5], [5, 10], [0, 5]], np.float32)
+    labels = Labels(boxes, np.zeros(4, np.float32), [triangle, square[[2, 1, 0, 3]] + 1e-3, diamond, square[::-1]])
+    assert least_visible(labels).tolist() == [0.01, 0.1, 0.01, 0.1]
+    assert least_visible(Labels(boxes, np.zeros(4, np.float32))).tolist() == [0.1] * 4
+    assert least_visible(Labels.empty()).tolist() == []
+
+
+def test_the_corners_of_a_box_as_its_outline_give_the_same_box_under_any_turn():
+    rng = np.random.default_rng(0)
+    near = rng.uniform(30, 50, (20, 2))
+    boxes = np.concatenate([near, near + rng.uniform(5, 20, (20, 2))], axis=1).astype(np.float32)
+    for degrees in (0, 17, 90, 200):
+        matrix = affine_matrix((100, 100), (100, 100), degrees=degrees, shear_xy=(5, -3), perspective_xy=(5e-4, 0))
+        view, classes = Affine(matrix, (100, 100)), np.arange(20, dtype=np.float32)
+        without, corners = (view.labels(Labels(boxes, classes, outline)) for outline in (None, box_polygons(boxes)))
+        np.testing.assert_allclose(corners.boxes, without.boxes, atol=1e-4)
+        assert len(without) == 20  # all in the frame, where the corners decide alone
 
 
 def test_overlapping_outlines_are_both_filled():

@@ -8,7 +8,7 @@ import numpy as np
 
 from sightline.data.transforms.base import Transform
 from sightline.data.transforms.canvas import Canvas, Tile
-from sightline.data.transforms.polygons import clamp_to_boxes, polygon_boxes_in_frame
+from sightline.data.transforms.polygons import clamp_to_boxes, least_visible, polygon_boxes_in_frame
 from sightline.data.transforms.scene import Scene
 from sightline.data.transforms.tile_resize import snap
 from sightline.structures.sample import Array, Labels, Sample
@@ -40,13 +40,13 @@ def affine_matrix(
     return (shift @ slant @ turn @ tilt @ centre).astype(np.float32)
 
 
-def survives(before: Array, after: Array, *, min_area_ratio: float) -> Array:
+def survives(before: Array, after: Array, *, min_area_ratio: float | Array) -> Array:
     """Which objects are still worth learning after they were moved and cut, (N,) bool.
 
     Args:
         before: (N, 4) xyxy, uncut, at the new scale.
         after: (N, 4) xyxy, cut by the frame.
-        min_area_ratio: share of the area that must be left.
+        min_area_ratio: share of the area that must be left, the same for all or (N,).
     """
     old, new = before[:, 2:] - before[:, :2], after[:, 2:] - after[:, :2]
     ratio = new.prod(axis=1) / (old.prod(axis=1) + 1e-16)
@@ -99,9 +99,8 @@ class Affine(Transform):
         if moved.keypoints is not None:
             moved = Labels(moved.boxes, moved.classes, moved.polygons, hide_outside(moved.keypoints, width, height))
         clipped = moved.clipped(width, height)
-        # An outline follows what is left of an object more closely than a box, so less of it may be left.
-        min_area_ratio = 0.01 if labels.polygons else 0.1
-        return clipped.select(survives(labels.boxes * self.scale, clipped.boxes, min_area_ratio=min_area_ratio))
+        keep = survives(labels.boxes * self.scale, clipped.boxes, min_area_ratio=least_visible(labels))
+        return clipped.select(keep)
 
     def show(self, scene: Scene) -> Sample:
         """The scene as this output shows it."""

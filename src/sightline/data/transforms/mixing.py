@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from sightline.data.transforms.flip import FlipLeftRight
-from sightline.data.transforms.polygons import box_polygons, fill_polygons
+from sightline.data.transforms.polygons import fill_polygons, least_visible, outlines
 from sightline.data.transforms.scene import Scene
 from sightline.ops.iou import pairwise_ioa
 from sightline.structures.sample import Array, Labels, Sample
@@ -86,8 +86,7 @@ class RandomCutMix:
             return None
         rect = free[rng.integers(len(free))]
         other = second()
-        min_share = 0.01 if other.polygons else 0.1
-        objects = np.flatnonzero(_covered(other.boxes, rect[None])[0] >= min_share)
+        objects = np.flatnonzero(_covered(other.boxes, rect[None])[0] >= least_visible(other.labels))
         if not len(objects):
             return None
         x1, y1, x2, y2 = rect.astype(int).tolist()
@@ -164,11 +163,6 @@ class RandomCopyPaste:
         order = np.argsort(most, kind="stable")
         possible = order[most[order] < self.most_covered]
         return possible[: round(self.probability * len(possible))]
-
-
-def outlines(labels: Labels) -> list[Array]:
-    """Of each object: as drawn, else the corners of its box."""
-    return labels.polygons if labels.polygons is not None else box_polygons(labels.boxes)
 
 
 def _covered(boxes: Array, covers: Array) -> Array:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sightline.data.transforms.canvas import Canvas, Tile
+from sightline.data.transforms.polygons import outlines
 from sightline.data.transforms.scene import Scene
 from sightline.data.transforms.tile_warp import Rect
 from sightline.structures.sample import Labels, Sample
@@ -92,6 +93,8 @@ class Mosaic:
                 continue
             tiles.append(Tile(sample.image[y1 - place.y : y2 - place.y, x1 - place.x : x2 - place.x], x1, y1))
             parts.append(sample.labels.placed(place.x, place.y, x2, y2, x1, y1))
+        if any(part.polygons for part in parts):  # files of boxes beside them must not cost them their outlines
+            parts = [replace(part, polygons=outlines(part)) for part in parts]
         together = Labels.concatenate(parts)
         size = together.boxes[:, 2:] - together.boxes[:, :2]
         labels = together.select((size > 0).all(axis=1))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from sightline.structures.sample import Array
+from sightline.structures.sample import Array, Labels
 
 
 def polygon_boxes(polygons: Sequence[Array]) -> Array:
@@ -91,6 +91,29 @@ def resample_polygon(polygon: Array, count: int) -> Array:
 def box_polygons(boxes: Array) -> list[Array]:
     """(N, 4) xyxy → N outlines of their four corners, for objects without a drawn one."""
     return list(boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+
+
+def outlines(labels: Labels) -> list[Array]:
+    """Of each object: as drawn, else the corners of its box."""
+    return labels.polygons if labels.polygons is not None else box_polygons(labels.boxes)
+
+
+def least_visible(labels: Labels) -> Array:
+    """(N,) share of each object's area that must remain visible for it to be worth learning.
+
+    A drawn outline follows what is left of an object more closely than a box, so less of it may be left. An outline of
+    just the corners of its box says no more than the box.
+    """
+    shares = np.full(len(labels), 0.1)
+    if labels.polygons:
+        four = np.array([len(polygon) == 4 for polygon in labels.polygons])
+        shares[~four] = 0.01
+        if four.any():
+            corners = np.sort([polygon for polygon in labels.polygons if len(polygon) == 4], axis=1)  # (M, 4, 2)
+            sides = labels.boxes[four].reshape(-1, 2, 2).repeat(2, axis=1)  # x1 y1, x1 y1, x2 y2, x2 y2
+            drawn = (np.abs(corners - sides) > 0.01).any(axis=(1, 2))  # pixels
+            shares[four] = np.where(drawn, 0.01, 0.1)
+    return shares
 
 
 def fill_polygons(polygons: Sequence[Array], height: int, width: int) -> Array:
