@@ -2,16 +2,21 @@
 
 Every golden test module calls `golden_files(pattern, …)` at import to get its parameters. The same call registers the
 pattern, so that `test_files_are_known.py` can fail for a file that no test reads. Subjects that are not built yet stand
-in `NOT_BUILT` and nowhere else; their parameters are strict expected failures. Cases in which we do better than the
-reference stand in `deviations.md`; `same_or_deviation` demands that such a case really differs.
+in `NOT_BUILT` and nowhere else; their parameters are strict expected failures. A row there does not make a file known:
+where nothing can be compared yet, `test_not_built.py` looks for the subject, and fails once it is there. Cases in which
+we do better than the reference stand in `deviations.md`; `same_or_deviation` demands that such a case really differs.
+
+Any folder of the same layout will do. What it does not hold is skipped, file by file.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,12 +49,15 @@ REGISTERED: set[str] = set()
 
 
 def golden_files(*patterns: str) -> list:
-    """Parameters (paths, ids) for the files of the golden folder that match; registers the patterns as tested."""
+    """Parameters (paths, ids) for the files of the golden folder that match; registers the patterns as tested.
+
+    Where none matches there is one parameter, None, that is skipped and says so.
+    """
     REGISTERED.update(patterns)
-    if not GOLDEN.is_dir():
-        reason = f"no golden folder at {GOLDEN}; set SIGHTLINE_GOLDEN"
-        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     found = sorted(path for pattern in patterns for path in GOLDEN.glob(pattern))
+    if not found:
+        reason = f"no {' or '.join(patterns)} in the folder {GOLDEN}; set SIGHTLINE_GOLDEN to another"
+        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     return [pytest.param(path, id=_name(path), marks=_marks(path)) for path in found]
 
 
@@ -58,8 +66,33 @@ def not_built(path: Path) -> str | None:
     return next((why for pattern, why in NOT_BUILT.items() if fnmatch.fnmatch(_name(path), pattern)), None)
 
 
+def import_subject(task: str, *places: str) -> Any:
+    """What a later issue brings: the loss of its task, where the table of tasks has it, or the first place that exists.
+
+    Args:
+        task: a row of `sightline/tasks.py`; finds the subject also where it was built under another name.
+        places: `module` or `module:attribute`.
+
+    Raises:
+        ImportError: there is neither the task nor the module of the last place.
+        AttributeError: the module of the last place is there, but not the attribute.
+    """
+    tasks = importlib.import_module("sightline.tasks").TASKS
+    if task in tasks:
+        return tasks[task].load("loss")
+    missing: ImportError | AttributeError = ImportError(f"there is no task {task}")
+    for place in places:
+        module, _, attribute = place.partition(":")
+        try:
+            found = importlib.import_module(module)
+            return getattr(found, attribute) if attribute else found
+        except (ImportError, AttributeError) as error:
+            missing = error
+    raise missing
+
+
 def golden_path(name: str) -> Path:
-    """One file by name, for a test that is about just that file. Skips where the folder is absent, fails in CI."""
+    """One file or folder by name, for a test that needs just that. Skips where it is absent; in CI a folder must be."""
     REGISTERED.add(name)
     path = GOLDEN / name
     if not path.exists():

@@ -7,15 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from golden.golden import golden_files
+from golden.golden import golden_files, golden_path
 from sightline.data.transforms.affine import Affine, affine_matrix, survives
 from sightline.data.transforms.canvas import Canvas, Tile
 from sightline.data.transforms.colour import HSV
 from sightline.data.transforms.mosaic import Mosaic
 from sightline.structures.sample import Labels, Sample
 
+FACTS = "data_metrics/b_affine_meta.json"
 AFFINE = golden_files("data_metrics/b_affine.npz")
-META = golden_files("data_metrics/b_affine_meta.json")
+META = golden_files(FACTS)
 PIXELS = 1e-2
 
 
@@ -23,7 +24,7 @@ PIXELS = 1e-2
 def affine_cases(request) -> list[tuple[dict, dict]]:
     """[(arrays without their prefix, facts)]"""
     path = request.param
-    meta = json.loads(path.with_name("b_affine_meta.json").read_text())
+    meta = json.loads(golden_path(FACTS).read_text())
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     cases = []

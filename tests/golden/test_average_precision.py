@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden.golden import golden_files
+from golden.golden import golden_files, golden_path
 from sightline.metrics.average_precision import ap_per_class, compute_ap, smooth
 from sightline.metrics.metric import Metric
 
@@ -35,7 +35,7 @@ def test_means(path: Path):
     assert cases
     for name, case in cases.items():
         metric = Metric(case["nc"])
-        metric.update(_results(path.with_name(f"c_ap_{name}.npz"))[1])
+        metric.update(_results(golden_path(f"data_metrics/c_ap_{name}.npz"))[1])
         for key in ("mp", "mr", "map50", "map75", "map", "maps", "ap50", "ap"):
             np.testing.assert_allclose(getattr(metric, key), case[key], atol=1e-6, err_msg=f"{name} {key}")
         np.testing.assert_allclose(metric.mean_results(), case["mean_results"], atol=1e-6)

@@ -32,7 +32,10 @@ def rebuilt(pattern: str) -> list:
 @pytest.mark.parametrize("path", FILES)
 def test_state_dict(path):
     weights = read_weights(path)
-    recorded = json.loads((golden.SPEC / "state_dict" / f"{path.stem}.json").read_text())
+    description = golden.SPEC / "state_dict" / f"{path.stem}.json"
+    if not description.exists():
+        pytest.skip(f"{description} is missing; set SIGHTLINE_SPEC")
+    recorded = json.loads(description.read_text())
     assert list(weights.state) == list(recorded)
     for name, (shape, dtype) in recorded.items():
         tensor = weights.state[name]
@@ -66,7 +69,7 @@ def test_description(path):
 @pytest.mark.parametrize("path", rebuilt("checkpoints/*.npz"))
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, STRICT), (torch.float32, LOOSE)])
 def test_outputs_of_the_network_rebuilt_from_the_file_alone(path, dtype, tolerance):
-    weights = read_weights(path.with_suffix(".pt"))
+    weights = read_weights(golden.golden_path(f"checkpoints/{path.stem}.pt"))
     network = build_model(weights.yaml, nc=weights.nc, names=weights.names)
     network.load_state_dict(weights.state)
     problems = output_differences(network, dict(np.load(path)), dtype, tolerance)

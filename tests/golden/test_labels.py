@@ -38,7 +38,7 @@ def rules_of(config: dict) -> LabelRules:
 
 
 def image_of(suite: str, name: str) -> Path:
-    folder = golden_path("data_metrics/j_labels_expected.json").parent / "j_labels" / suite / "images"
+    folder = golden_path(f"data_metrics/j_labels/{suite}/images")
     return next(path for path in sorted(folder.iterdir()) if path.stem == name)
 
 
@@ -97,7 +97,7 @@ def sorting(rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("suite", sorted({suite for suite, _ in cases()}))
 def test_totals_and_files_untouched(suite: str, tmp_path: Path):
     content = expectations()[suite]
-    source = golden_path("data_metrics/j_labels_expected.json").parent / "j_labels" / suite
+    source = golden_path(f"data_metrics/j_labels/{suite}")
     folder = Path(shutil.copytree(source, tmp_path / suite))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     images = sorted((folder / "images").iterdir())
