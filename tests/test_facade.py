@@ -203,6 +203,28 @@ def test_a_trained_model_can_be_copied(trained: tuple[YOLO, Any, Path]):
     assert model.trainer is not None
 
 
+@pytest.mark.parametrize("start", ["yolo26n.yaml", "weights"])
+def test_what_the_user_froze_does_not_train(start: str, best: str, tiny_data: Path):
+    """The trainer builds the network anew, with the classes of the data; and a run that goes on remembers it."""
+    model = YOLO(start if start.endswith(".yaml") else best)
+    for parameter in model.model.model[0].parameters():
+        parameter.requires_grad = False
+    model.add_callback("on_train_epoch_end", _stop_in_second_epoch)
+    with pytest.raises(InterruptedError):
+        model.train(data=str(tiny_data), **{**TRAIN, "epochs": 3}, name="frozen")
+    frozen = {name for name, p in model.trainer.model.named_parameters() if not p.requires_grad}
+    assert frozen == {"model.0.conv.weight", "model.0.bn.weight", "model.0.bn.bias"}
+    last = model.trainer.last
+    again = YOLO(str(last))
+    again.train(resume=True)
+    assert {name for name, p in again.trainer.model.named_parameters() if not p.requires_grad} == frozen
+
+
+def _stop_in_second_epoch(trainer: Any) -> None:
+    if trainer.epoch == 1:
+        raise InterruptedError
+
+
 def test_what_it_does_not_know_is_asked_of_the_network():
     model = small()
     assert model.nc == 2

@@ -24,6 +24,7 @@ from sightline.log import LOGGER, configure
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task
+from sightline.train import freeze
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
 REMEMBERED = ("data", "imgsz", "single_cls")
@@ -259,6 +260,7 @@ class YOLO:
         self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
         if from_here and self.trainer.checkpoint is None:
             self.trainer.source = self.model
+        self.trainer.frozen_by_user = freeze.frozen_names(self.model)
         self.trainer.train()
         best = self.trainer.best if self.trainer.best.exists() else self.trainer.last
         if best.exists():

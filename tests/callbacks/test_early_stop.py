@@ -54,3 +54,12 @@ def test_a_resumed_run_counts_on():
     second.load_state_dict(first.state_dict())
     assert second.possible_stop
     assert second(3, 0.1)
+
+
+def test_fitness_below_zero_counts_like_any_other():
+    stopper = EarlyStopping(patience=3)
+    assert [stopper(epoch, fitness) for epoch, fitness in enumerate([-5.0, -6.0, -4.0, -4.5, -7.0], start=1)] == [
+        False, False, False, False, False,
+    ]  # fmt: skip
+    assert (stopper.best_fitness, stopper.best_epoch) == (-4.0, 3)
+    assert stopper(6, -4.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sightline.errors import DataError
-from sightline.losses.targets import pad_targets
+from sightline.losses.targets import on_host, pad_targets, send_and_keep
 
 SCALE = torch.tensor([100.0, 50.0, 100.0, 50.0])
 
@@ -34,3 +34,15 @@ def test_a_row_of_an_image_that_is_not_there_is_an_error(image):
     rows = torch.tensor([[image, 0.0, 0.5, 0.5, 0.1, 0.1]])
     with pytest.raises(DataError, match="the batch has 3 images"):
         pad_targets(rows, 3, SCALE)
+
+
+def test_what_was_sent_is_known_on_the_host_until_somebody_changes_it():
+    rows = torch.arange(6.0)
+    sent = send_and_keep(rows, torch.device("meta"))  # a device whose values cannot be read back
+    assert on_host(sent) is rows
+    assert on_host(rows) is rows
+    sent.mul_(2)
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        on_host(sent)  # now it must be fetched, which this device cannot
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        on_host(send_and_keep(rows, torch.device("meta")) * 2)

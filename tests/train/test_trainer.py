@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from sightline.artifacts.checkpoint import load_checkpoint
-from sightline.errors import MissingFileError, SettingValueError, SightlineError, UsageError
+from sightline.errors import MissingFileError, SettingValueError, SightlineError, TrainingError, UsageError
 from sightline.train.detect import DetectionTrainer
 
 FAST = {
@@ -131,6 +131,103 @@ def test_accumulated_gradients_are_stepped_at_the_end(tiny_data: Path, tmp_path:
     trainer.train()
     assert trainer.steps == 2
     assert trainer.last_opt_step == trainer.iteration == 5
+
+
+class StopsEarly(Counting):
+    """Fitness falls from the first epoch on."""
+
+    def validate(self) -> Any:
+        return {}, 0.5 - 0.1 * self.epoch
+
+
+@pytest.mark.parametrize("how", ["patience", "stop", "time"])
+def test_accumulated_gradients_are_stepped_however_a_run_ends(tiny_data: Path, tmp_path: Path, how: str):
+    # 100 batches a step, which this run never gathers
+    end = {"patience": {"patience": 1}, "stop": {}, "time": {"time": 1e-9}}[how]
+    trainer = make(tiny_data, tmp_path, StopsEarly, epochs=50, optimizer="SGD", nbs=400, warmup_epochs=0, **end)
+    if how == "stop":
+        trainer.add_callback("on_train_batch_end", lambda t: setattr(t, "stop", t.epoch == 1))
+    trainer.train()
+    assert trainer.epoch < 10
+    assert trainer.steps >= 1
+    assert trainer.last_opt_step == trainer.iteration
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_no_epoch_begins_that_has_no_time(tiny_data: Path, tmp_path: Path):
+    class SlowToValidate(DetectionTrainer):
+        def validate(self) -> Any:
+            self.train_time_start -= 3600  # an hour has passed
+            return {}, 0.5
+
+    trainer = make(tiny_data, tmp_path, SlowToValidate, epochs=50, time=0.5)
+    trainer.train()
+    assert trainer.epoch == 0
+
+
+def test_a_resumed_run_with_another_batch_goes_on_stepping(tiny_data: Path, tmp_path: Path):
+    def stop(trainer: Any) -> None:
+        if trainer.epoch == 2:
+            raise Interrupted
+
+    cut = make(tiny_data, tmp_path, epochs=5, batch=1, optimizer="SGD", nbs=4)
+    cut.add_callback("on_fit_epoch_end", stop)
+    with pytest.raises(Interrupted):
+        cut.train()
+    resumed = Counting(overrides={"resume": str(cut.last), "batch": 4})
+    resumed.train()
+    assert resumed.steps == 2 * len(resumed.train_loader)  # two epochs, and every batch of 4 makes a step
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optimizer": "SGD"}, ["optimizer=SGD cannot change", "it has optimizer=MuSGD"]),
+        ({"lr0": 0.5, "single_cls": True}, ["lr0=0.5 single_cls=True cannot change", "lr0=0.01, single_cls=False"]),
+    ],
+)
+def test_a_resumed_run_refuses_what_would_not_be_in_force(tiny_data: Path, tmp_path: Path, change: dict, words: list):
+    trainer = make(tiny_data, tmp_path, epochs=1)
+    trainer.train()
+    with pytest.raises(SettingValueError) as caught:
+        DetectionTrainer(overrides={"resume": str(trainer.last), "epochs": 2, **change})
+    assert all(word in str(caught.value) for word in [*words, "model=", str(trainer.last)])
+    same_again = {"resume": str(trainer.last), "epochs": 2, "optimizer": "auto", "lr0": trainer.args.lr0}
+    assert DetectionTrainer(overrides=same_again).args.optimizer == "MuSGD"
+
+
+def test_a_resumed_run_needs_the_classes_it_knows(tiny_data: Path, tmp_path: Path):
+    trainer = make(tiny_data, tmp_path, epochs=1)
+    trainer.train()
+    other = yaml.safe_load(tiny_data.read_text())
+    other["names"] = {**dict(enumerate(trainer.data["names"].values())), len(trainer.data["names"]): "one more"}
+    path = tiny_data.with_name("one more.yaml")
+    path.write_text(yaml.safe_dump(other))
+    with pytest.raises(SettingValueError, match=r"the run knows . classes, but data=.*one more.yaml has"):
+        DetectionTrainer(overrides={"resume": str(trainer.last), "epochs": 2, "data": str(path)}).train()
+
+
+@pytest.mark.parametrize("scores", [(math.nan, 0.5, 0.6), (-5.0, -4.0, -3.0)])
+def test_best_is_the_best_also_after_nan_and_below_zero(tiny_data: Path, tmp_path: Path, scores: tuple):
+    class Scored(DetectionTrainer):
+        def validate(self) -> Any:
+            return {"m": None}, scores[self.epoch]
+
+    trainer = make(tiny_data, tmp_path, Scored, epochs=3)
+    trainer.train()
+    best = load_checkpoint(trainer.best)
+    assert (best["epoch"], best["fitness"]) == (2, scores[-1])
+    assert best["metrics"]["m"] is None
+
+
+@pytest.mark.parametrize("returned", [0.5, {"a": 1, "b": 2}, ({}, "good"), (0.5, {})])
+def test_what_validate_must_return_is_said(tiny_data: Path, tmp_path: Path, returned: Any):
+    class Wrong(DetectionTrainer):
+        def validate(self) -> Any:
+            return returned
+
+    with pytest.raises(TrainingError, match=r"validate\(\) returned"):
+        make(tiny_data, tmp_path, Wrong).train()
 
 
 def test_eight_images_train(tiny_data: Path, tmp_path: Path):
@@ -347,7 +444,8 @@ METHODS = (
     "build_dataset get_dataloader get_validator build_optimizer auto_batch preprocess_batch optimizer_step "
     "_model_train validate label_loss_items progress_string save_metrics save_model plot_training_samples "
     "plot_training_labels plot_metrics on_plot final_eval read_results_csv _close_dataloader_mosaic "
-    "_clear_memory _get_memory check_resume resume_training add_callback set_callback run_callbacks"
+    "_clear_memory _get_memory check_resume resume_training add_callback set_callback run_callbacks "
+    "_setup_ddp _load_checkpoint_state _handle_nan_recovery"
 )
 ATTRIBUTES = (
     "args device save_dir wdir last best csv save_period batch_size epochs start_epoch world_size ddp "

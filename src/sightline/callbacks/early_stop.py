@@ -33,10 +33,11 @@ class EarlyStopping:
         """
         if fitness is None:
             return False
-        waiting = self.best_fitness == 0 and not self.count_zero
+        # 0 is also where the best starts, so a first fitness below it (minus a loss) is the best so far.
+        waiting = self.best_fitness == 0 and (fitness < 0 or not self.count_zero)
         if fitness > self.best_fitness or waiting:
             self.best_epoch = epoch
-            self.best_fitness = fitness if fitness > self.best_fitness else self.best_fitness
+            self.best_fitness = self.best_fitness if math.isnan(fitness) else fitness
         without_gain = epoch - self.best_epoch
         self.possible_stop = without_gain >= self.patience - 1
         return without_gain >= self.patience

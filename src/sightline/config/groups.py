@@ -63,7 +63,9 @@ class RunSettings(BaseModel):
         "Where to compute; None takes the first GPU, else the CPU.",
         allowed="cpu, mps, cuda or a GPU number (0); not yet: several (0,1), -1 for an idle one",
     )
-    workers: Whole = setting(8, "Loader processes; 0 loads in the main process.", "train", "val", ge=0, le=1024)
+    workers: Whole = setting(
+        8, "Loader processes for a GPU; with 0, and on a CPU, the main process loads.", "train", "val", ge=0, le=1024
+    )
     project: Text | None = setting(None, "Folder of the run folders; None is runs/detect. Taken as written.")
     name: Text | None = setting(None, "Name of the run folder; None is the mode.")
     save_dir: File | None = setting(None, "The run folder itself, instead of project/name.")
@@ -143,7 +145,7 @@ class OptimisationSettings(BaseModel):
     )
     optimizer: Annotated[str, BeforeValidator(choice(*OPTIMIZERS, fold=True))] = setting(
         "auto",
-        "Optimizer; auto also fills lr0 and momentum where you left them.",
+        "Optimizer; auto also fills lr0, momentum, warmup_bias_lr, nbs and ema_tau where you left them.",
         "train",
         allowed=", ".join(OPTIMIZERS),
     )

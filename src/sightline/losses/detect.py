@@ -14,7 +14,7 @@ from sightline.errors import DataError
 from sightline.losses.assign.candidates import CandidatePairs, send
 from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
 from sightline.losses.precision import at_least_float32
-from sightline.losses.targets import pad_targets
+from sightline.losses.targets import on_host, pad_targets
 from sightline.losses.terms.boxes import BoxLoss
 from sightline.losses.terms.classification import sparse_cross_entropy
 from sightline.ops.anchors import decode_distances, make_anchors
@@ -174,10 +174,9 @@ class v8DetectionLoss:
         key = (self._sharing_key(), tuple(shapes), raw.dtype, raw.device)
         if shared is not None and key in shared:
             return cast(Targets, shared[key])
-        # `.cpu()` waits for a GPU if the targets lie there, the only time in this loss. Targets on the host spare it.
-        rows = torch.cat(
-            [batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"].view(-1, 4)], dim=1
-        ).cpu()
+        # The only place in this loss that may wait for a GPU: targets which somebody made or changed there.
+        parts = (on_host(batch["batch_idx"]).view(-1, 1), on_host(batch["cls"]).view(-1, 1), on_host(batch["bboxes"]))
+        rows = torch.cat([*parts[:2], parts[2].view(-1, 4)], dim=1)
         height, width = image_hw
         scale = torch.tensor([width, height, width, height], dtype=raw.dtype)
         padded = self.preprocess(rows.to(raw.dtype), raw.shape[0], scale).cpu()  # (B, M, 5)

@@ -8,6 +8,20 @@ from torch import Tensor
 from sightline.errors import DataError
 
 
+def send_and_keep(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device that remembers where it came from, so that `on_host` need not wait for the device."""
+    sent = tensor.to(device, non_blocking=True)
+    if sent is not tensor:
+        sent.kept_on_host = (tensor, sent._version)  # type: ignore[attr-defined]
+    return sent
+
+
+def on_host(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU. Waits for the device, unless `send_and_keep` made it and nobody wrote to it since."""
+    kept, version = getattr(tensor, "kept_on_host", (None, None))
+    return tensor.cpu() if kept is None or version != tensor._version else kept
+
+
 def pad_targets(rows: Tensor, batch_size: int, scale: Tensor) -> Tensor:
     """Sort target rows into images.
 

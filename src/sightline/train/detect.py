@@ -17,6 +17,7 @@ from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.data.transforms.multi_scale import multi_scale_shape, multi_scale_size
 from sightline.errors import ModelError, SettingValueError, UsageError
 from sightline.log import LOGGER
+from sightline.losses.targets import send_and_keep
 from sightline.losses.terms.classification import class_weights
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import transfer
@@ -45,6 +46,12 @@ class DetectionTrainer(BaseTrainer):
         if isinstance(self.model, nn.Module):
             return None
         if self.checkpoint is not None:  # the network as it was, wherever its first weights came from
+            if self.checkpoint["nc"] != self.data["nc"]:
+                raise SettingValueError(
+                    f"resume={self.args.resume}: the run knows {self.checkpoint['nc']} classes, but data="
+                    f"{self.args.data} has {self.data['nc']}. Resume with its own data, or start a new run from the "
+                    f"weights: model={self.args.resume} data={self.args.data}"
+                )
             state = self.checkpoint["run"]["raw_model"]
             self.model = build_from_state(
                 self.checkpoint["yaml"], nc=self.data["nc"], names=self.data["names"], state=state
@@ -141,7 +148,7 @@ class DetectionTrainer(BaseTrainer):
         """To the device as bytes, to floats in [0, 1] there; with multi_scale also to this batch's size."""
         for name, value in batch.items():
             if isinstance(value, Tensor):
-                batch[name] = value.to(self.device, non_blocking=True)
+                batch[name] = send_and_keep(value, self.device)
         batch["img"] = batch["img"].to(memory_format=self._memory_format()).float() / 255
         if self.args.multi_scale > 0:
             batch["img"] = self._rescaled(batch["img"])

@@ -44,8 +44,21 @@ def apply(model: nn.Module, freeze: int | list[int | str] | None) -> list[str]:
         if inside(name, prefixes):
             parameter.requires_grad = False
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise TrainingError(f"freeze={freeze} leaves nothing to train. Freeze fewer layers.")
+        what = "requires_grad is False for all of the model, which" if freeze is None else f"freeze={freeze}"
+        raise TrainingError(f"{what} leaves nothing to train. Freeze fewer layers.")
     return prefixes
+
+
+def frozen_names(model: nn.Module) -> frozenset[str]:
+    """The parameters that do not train."""
+    return frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
+
+
+def keep(model: nn.Module, names: frozenset[str]) -> None:
+    """Freeze parameters by name: those that the user froze in the network which this one was made from."""
+    for name, parameter in model.named_parameters():
+        if name in names:
+            parameter.requires_grad = False
 
 
 def hold_batch_norm(model: nn.Module, prefixes: list[str]) -> None:

@@ -28,10 +28,13 @@ class StepGuard:
             optimizer.zero_grad()  # a parameter without gradient is left alone
 
     def heal(self, model: nn.Module, ema: ModelEMA) -> None:
-        """A forward pass that overflowed also spoils BatchNorm's running statistics: take those of the EMA."""
+        """A forward pass that overflowed also spoils BatchNorm's running statistics: take those of the EMA.
+
+        Call it when the next backward pass has been queued and before the EMA moves again. Running statistics are not
+        used in training, so nothing is lost by that, and the device has work while the host reads the flag.
+        """
         if self.finite is None:
             return
-        # By now the device has finished that step, so reading the flag does not hold it up.
         if not bool(self.finite):
             self.skipped += 1
             averages = dict(ema.ema.named_buffers())

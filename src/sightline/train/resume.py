@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,10 @@ from sightline.log import LOGGER
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
     from sightline.train.trainer import BaseTrainer
+
+
+# What the states in a checkpoint decide, so that another value would not be in force.
+FIXED = ("task", "optimizer", "lr0", "momentum", "weight_decay", "single_cls", "pretrained", "cls_remap")
 
 
 def light_state(trainer: BaseTrainer) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def light_state(trainer: BaseTrainer) -> dict[str, Any]:
         "data": str(trainer.args.data),
         "epoch": trainer.epoch,
         "fitness": trainer.fitness,
-        "metrics": {name: float(value) for name, value in trainer.metrics.items()},
+        "metrics": {name: None if value is None else float(value) for name, value in trainer.metrics.items()},
     }
 
 
@@ -60,7 +65,8 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "stopper": trainer.stopper.state_dict(),
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "pending_gradients": pending,
-        "last_opt_step": trainer.last_opt_step,
+        "frozen_by_user": sorted(trainer.frozen_by_user),
+        "batches_since_step": trainer.iteration - trainer.last_opt_step,
         "best_fitness": trainer.best_fitness,
         "best_written": trainer.best_written,
         "history": trainer.history,
@@ -89,6 +95,9 @@ def read(settings: Settings) -> dict[str, Any]:
             "or start a new run from these weights with model=… and without resume."
         )
     given = {name for name, origin in settings.origins().items() if origin not in ("default", "auto")}
+    if settings.optimizer == "auto":
+        given.discard("optimizer")  # what that means was decided when the run began
+    _refuse_changes(path, settings, given, checkpoint["args"])
     for name, value in checkpoint["args"].items():
         if name not in given and name not in ("resume", "save_dir", "mode"):
             settings.assign(name, value, origin=checkpoint["origins"].get(name, "checkpoint"))
@@ -103,8 +112,20 @@ def read(settings: Settings) -> dict[str, Any]:
     return checkpoint
 
 
+def _refuse_changes(path: Path, settings: Settings, given: set[str], before: dict[str, Any]) -> None:
+    """A setting that the restored state decides would be in args.yaml and nowhere else."""
+    changed = [name for name in FIXED if name in given and getattr(settings, name) != before.get(name)]
+    if changed:
+        now = " ".join(f"{name}={getattr(settings, name)}" for name in changed)
+        raise SettingValueError(
+            f"resume={path}: {now} cannot change in a run that goes on; it has "
+            f"{', '.join(f'{name}={before.get(name)}' for name in changed)}. Leave it out, "
+            f"or start a new run from the weights: model={path} {now}"
+        )
+
+
 def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
-    """Put every state of the run back; the next epoch is the one after the checkpoint's."""
+    """Put the state of every part back."""
     run = checkpoint["run"]
     trainer.model.load_state_dict(run["raw_model"])
     trainer.ema.load_state_dict(run["ema"])
@@ -118,11 +139,18 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     for name, parameter in trainer.model.named_parameters():
         if name in run["pending_gradients"]:
             parameter.grad = run["pending_gradients"][name].to(parameter.device)
-    trainer.last_opt_step = run["last_opt_step"]
+
+
+def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
+    """Set everything that says where the run is; the next epoch is the one after the checkpoint's."""
+    run = checkpoint["run"]
     trainer.best_fitness, trainer.best_written = run["best_fitness"], run["best_written"]
     trainer.history, trainer.time_before = run["history"], run["time"]
     trainer.metrics, trainer.fitness = dict(checkpoint["metrics"]), checkpoint["fitness"]
     trainer.start_epoch = trainer.epoch = checkpoint["epoch"] + 1
+    # Counted anew, since another batch size makes epochs of another length.
+    last_batch = trainer.start_epoch * len(trainer.train_loader) - 1
+    trainer.last_opt_step = last_batch - run["batches_since_step"]
     for callback, state in zip(trainer.objects, run["callbacks"], strict=False):
         callback.load_state_dict(state)
     ResultsTable(trainer.csv).keep_epochs(trainer.start_epoch)

@@ -28,7 +28,7 @@ from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
-from sightline.errors import SettingValueError
+from sightline.errors import SettingValueError, TrainingError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.train import freeze, recipe, resume
@@ -117,6 +117,7 @@ class BaseTrainer(CallbackHost):
         self.epoch_time_start = 0.0
         self.train_time_start = 0.0
         self.time_before = 0.0  # seconds of the runs that this one resumes
+        self.frozen_by_user: frozenset[str] = frozenset()  # parameters whose requires_grad was off before the run
         self.freeze_layer_names: list[str] = []
         self.plots: dict[str, Any] = {}
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
@@ -149,7 +150,6 @@ class BaseTrainer(CallbackHost):
             for index, batch in enumerate(self.train_loader):
                 self.batch_index = index
                 self.run_callbacks("on_train_batch_start")
-                self.guard.heal(self.model, self.ema)
                 self.accumulate = self.scheduler.at_iteration(self.iteration, self.epoch)
                 with self.precision.autocast():
                     batch = self.preprocess_batch(batch)
@@ -157,6 +157,7 @@ class BaseTrainer(CallbackHost):
                     self.loss = loss.sum()
                 self._track_loss(batch)
                 self.scaler.scale(self.loss).backward()
+                self.guard.heal(self.model, self.ema)
                 if self._step_is_due():
                     self.optimizer_step()
                     self.last_opt_step = self.iteration
@@ -165,8 +166,10 @@ class BaseTrainer(CallbackHost):
                 self.run_callbacks("on_train_batch_end")
                 if self.stop or self._time_is_up():
                     break
+            self._step_leftover_gradients()
             self._end_epoch()
             self._validate_if_due()
+            self._handle_nan_recovery(self.epoch)
             self._record_epoch()
             self.run_callbacks("on_fit_epoch_end")
             if self.stop:
@@ -200,6 +203,7 @@ class BaseTrainer(CallbackHost):
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
+        self._time_is_up()  # validation counts, too: no epoch is begun that has no time
         self._replan_for_time()
         self.new_best = self._is_new_best()
         if (self.args.save or self.stop) and self.save_model() is not False:
@@ -225,8 +229,16 @@ class BaseTrainer(CallbackHost):
         self.ema.update(self.model, self.guard.finite)
 
     def _step_is_due(self) -> bool:
-        last_batch = self.batch_index + 1 == len(self.train_loader) and self.epoch + 1 >= self.epochs
-        return self.iteration - self.last_opt_step >= self.accumulate or last_batch  # nothing accumulated is dropped
+        return self.iteration - self.last_opt_step >= self.accumulate
+
+    def _step_leftover_gradients(self) -> None:
+        """Nothing accumulated is dropped: an epoch that may be the last ends with a step. Others carry it over."""
+        if self._may_be_last_epoch() and self.last_opt_step != self.iteration:
+            self.optimizer_step()
+            self.last_opt_step = self.iteration
+
+    def _may_be_last_epoch(self) -> bool:
+        return self.epoch + 1 >= self.epochs or self.stop or self.stopper.possible_stop
 
     def _track_loss(self, batch: dict[str, Any]) -> None:
         """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
@@ -251,7 +263,12 @@ class BaseTrainer(CallbackHost):
         self.setup_model()
         self.model = self.model.to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
+        if self.checkpoint is not None:
+            self.frozen_by_user |= set(self.checkpoint["run"]["frozen_by_user"])
+        freeze.keep(self.model, self.frozen_by_user)
         self.freeze_layer_names = freeze.apply(self.model, self.args.freeze)
+        if self.ddp:
+            self._setup_ddp()
         self._build_train_pipeline()
         self.validator = self.get_validator()
         self.set_class_weights()
@@ -285,6 +302,10 @@ class BaseTrainer(CallbackHost):
         self.scheduler = Schedule.from_settings(self.optimizer, self.args, batches=len(self.train_loader))
         self.lf = self.scheduler.factor
         self.accumulate = self.scheduler.accumulate
+
+    def _setup_ddp(self) -> None:
+        """Join the other processes of the run. Not built yet; the settings refuse several devices before this."""
+        raise TrainingError("Training on several devices is not in sightline yet. Give one device.")
 
     def _open_run_folder(self) -> None:
         self.save_dir = make_run_dir(self.args, self.task, "train", made=self.made_folders)
@@ -373,20 +394,30 @@ class BaseTrainer(CallbackHost):
         fitness = metrics.pop("fitness", None)
         if fitness is None:
             fitness = -float(self.loss)
-        if self.best_fitness is None or fitness > self.best_fitness:
+        if self.best_fitness is None or math.isnan(self.best_fitness) or fitness > self.best_fitness:
             self.best_fitness = fitness
         return metrics, fitness
 
     def _validate_if_due(self) -> None:
         """Set metrics and fitness. Without validation, or where a user's `validate` returns nothing, there are none."""
-        metrics, self.fitness = (self.validate() if self._validation_is_due() else None) or (None, None)
+        returned = self.validate() if self._validation_is_due() else None
+        metrics, self.fitness = _checked_results(returned)
         self.validated = metrics is not None
         if metrics is not None:
             self.metrics = metrics
 
     def _validation_is_due(self) -> bool:
-        last = self.epoch + 1 >= self.epochs or self.stop or self.stopper.possible_stop
-        return last or (self.args.val and (self.epoch + 1) % self.args.val_interval == 0)
+        return self._may_be_last_epoch() or (self.args.val and (self.epoch + 1) % self.args.val_interval == 0)
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """After the validation of an epoch: say it if the fitness is no number. Returns whether the run was put back.
+
+        That is never needed here: a step that is not finite is refused when it comes (`StepGuard`), so weights and
+        averages stay good. A subclass whose own step lets such values in may repair them here.
+        """
+        if self.fitness is not None and not math.isfinite(self.fitness):
+            LOGGER.warning(f"epoch {epoch + 1}: the fitness is {self.fitness}, so it counts as no improvement.")
+        return False
 
     def label_loss_items(self, loss_items: Mapping[str, Any] | None = None, prefix: str = "train") -> Any:
         """Loss names for tables: a list of names without items, else a dict of numbers.
@@ -425,7 +456,7 @@ class BaseTrainer(CallbackHost):
             return True
         if self.new_best:
             save_checkpoint(self.best, resume.light_state(self))
-            self.best_written = -math.inf if self.fitness is None else self.fitness
+            self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
         save_checkpoint(self.last, resume.full_state(self))
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:
             save_checkpoint(self.wdir / f"epoch{self.epoch}.pt", resume.light_state(self))
@@ -467,9 +498,14 @@ class BaseTrainer(CallbackHost):
         return resume.read(self.args) if self.args.resume else None
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Put every state of the checkpoint back."""
+        """Put every state of the checkpoint back, and go on with the epoch after it."""
         if ckpt is not None:
-            resume.restore(self, ckpt)
+            self._load_checkpoint_state(ckpt)
+            resume.go_on(self, ckpt)
+
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        """Weights, averages, optimizer, schedule, scaler, stopping rule and loss as the checkpoint has them."""
+        resume.restore(self, ckpt)
 
     def read_results_csv(self) -> dict[str, list[float]]:
         """The columns of results.csv."""
@@ -539,12 +575,9 @@ class BaseTrainer(CallbackHost):
         self.plot_idx.extend(range(first, first + 3))
 
     def _time_is_up(self) -> bool:
-        if self.args.time is None or time.time() - self.train_time_start < self.args.time * 3600:
-            return False
-        if self.last_opt_step != self.iteration:
-            return False  # let the step that is under way finish
-        self.stop = True
-        return True
+        """Whether the time budget ends the epoch here. What has accumulated is stepped by the end of the epoch."""
+        self.stop |= self.args.time is not None and time.time() - self.train_time_start >= self.args.time * 3600
+        return self.stop
 
     def _replan_for_time(self) -> None:
         """With a time budget the number of epochs follows from the pace, and the schedule from that number."""
@@ -578,3 +611,21 @@ class BaseTrainer(CallbackHost):
             close = getattr(loader, "close", None)
             if close is not None:
                 close()
+
+
+def _checked_results(returned: Any) -> tuple[dict[str, float] | None, float | None]:
+    """What `validate` may return: (metrics, fitness), each of them or the pair None."""
+    if returned is None:
+        return None, None
+    if not (isinstance(returned, tuple | list) and len(returned) == 2):
+        raise TrainingError(
+            f"validate() returned {returned!r:.80} ({type(returned).__name__}). It returns a pair: a dict of metrics "
+            "and the fitness, a number; or None for no result."
+        )
+    metrics, fitness = returned
+    if not (metrics is None or isinstance(metrics, Mapping)):
+        raise TrainingError(f"validate() returned metrics of {type(metrics).__name__}. They are a dict, or None.")
+    try:
+        return None if metrics is None else dict(metrics), None if fitness is None else float(fitness)
+    except (TypeError, ValueError):
+        raise TrainingError(f"validate() returned {fitness!r:.80} as the fitness. It is a number, or None.") from None
