@@ -189,7 +189,7 @@ def test_weights_are_looked_for_here_then_in_the_cache_then_fetched(
 ):
     caplog.set_level("INFO", logger="sightline")
     monkeypatch.setenv("SIGHTLINE_ASSETS_URL", server.url)
-    server.files["yolo26n.pt"] = b"from the server"
+    server.files["yolo26n.pt"] = b"PK from the server"
     cached = tmp_path / "cache" / "weights" / "yolo26n.pt"
     for _ in range(2):
         assert fetch_weights("yolo26n.pt") == cached
@@ -199,6 +199,26 @@ def test_weights_are_looked_for_here_then_in_the_cache_then_fetched(
     Path("yolo26n.pt").write_bytes(b"mine")
     assert fetch_weights("yolo26n.pt").read_bytes() == b"mine"
     assert caplog.text == ""  # whose file that is, nobody knows
+
+
+@pytest.mark.parametrize("page", [b"<!doctype html><html>login</html>", b'{"code":{"not": "here"}}', b""])
+def test_a_page_in_the_place_of_weights_is_not_kept(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: bytes
+):
+    monkeypatch.setenv("SIGHTLINE_ASSETS_URL", server.url)
+    server.files["yolo26n.pt"] = page
+    with pytest.raises(DownloadError, match=r"yolo26n\.pt: this is not the file .*begins with b.*was deleted"):
+        fetch_weights("yolo26n.pt")
+    assert visible(tmp_path / "cache" / "weights") == []
+    server.files["yolo26n.pt"] = b"PK the weights, when the network lets them through"
+    assert fetch_weights("yolo26n.pt").read_bytes().startswith(b"PK")
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x80\x02\x8a", (2000).to_bytes(8, "little") + b'{"a"'])
+def test_weights_of_every_kind_are_kept(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes):
+    monkeypatch.setenv("SIGHTLINE_ASSETS_URL", server.url)
+    server.files["yolo26n.pt"] = head
+    assert fetch_weights("yolo26n.pt").read_bytes() == head
 
 
 def test_weights_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

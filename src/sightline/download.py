@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def fetch_weights(name: str | os.PathLike[str]) -> Path:
 def _download_weights(name: str, target: Path) -> None:
     url = f"{assets_url() or WEIGHTS_URL}/{name}"
     try:
-        download(url, target)
+        download(url, target, expected=_begins_as_weights)
     except DownloadError as error:
         if not RELEASED.fullmatch(name):
             raise
@@ -97,6 +97,11 @@ def _download_weights(name: str, target: Path) -> None:
             f"{error}\nYou can go on without it: train from scratch with model={stem}.yaml, or put {name} into "
             f"{Path.cwd()} or {target.parent} yourself."
         ) from error
+
+
+def _begins_as_weights(head: bytes) -> bool:
+    """A zip file, a pickle as torch wrote before 1.6, or safetensors: a length in eight bytes, then JSON."""
+    return head.startswith((b"PK", b"\x80")) or head[4:9] == b"\0\0\0\0{"
 
 
 def _meant(path: Path) -> str:
@@ -124,6 +129,7 @@ def download(
     checksum: str | None = None,
     pause: float = 1.0,
     advice: str | None = None,
+    expected: Callable[[bytes], bool] | None = None,
 ) -> Path:
     """Fetch an http(s) address into a file.
 
@@ -132,8 +138,9 @@ def download(
     Args:
         target: the file to make; nothing is fetched when it exists.
         checksum: "sha256:…" or "md5:…", when known.
-        advice: what to do without a network; default: put the file into its place, or name a mirror.
         pause: seconds before the second attempt; doubled before each further one.
+        advice: what to do without a network; default: put the file into its place, or name a mirror.
+        expected: whether a file that begins with these bytes can be what was asked for. A login page can not.
 
     Raises:
         DownloadError: not http(s), not found, not reachable, cut too often, or not the expected content.
@@ -161,7 +168,7 @@ def download(
                 raise OutputError(
                     f"Cannot write {part}: {error.strerror or error}. Free some space or set SIGHTLINE_CACHE."
                 ) from error
-        _verify(url, part, checksum)
+        _verify(url, part, checksum, expected)
         os.replace(part, target)
         _state_file(part).unlink(missing_ok=True)
     return target
@@ -314,7 +321,15 @@ def _with_progress(chunks: Iterator[bytes], url: str, part: Path, done: int, tot
             progress.advance(task, len(chunk))
 
 
-def _verify(url: str, part: Path, checksum: str | None) -> None:
+def _verify(url: str, part: Path, checksum: str | None, expected: Callable[[bytes], bool] | None) -> None:
+    with open(part, "rb") as file:
+        head = file.read(40)
+    if expected is not None and not expected(head):
+        _delete(part)
+        raise DownloadError(
+            f"{url}: this is not the file but something that begins with {head!r}. It was deleted. Open the address in "
+            "a browser: a network that asks for a login, or a wrong mirror, answers with a page of its own."
+        )
     if checksum is None:
         return
     kind, _, expected = checksum.partition(":")
@@ -323,12 +338,16 @@ def _verify(url: str, part: Path, checksum: str | None) -> None:
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != expected.lower():
-        part.unlink()
-        _state_file(part).unlink(missing_ok=True)
+        _delete(part)
         raise DownloadError(
             f"{url}: the {kind} checksum is {digest.hexdigest()}, expected {expected}. The file was deleted. "
             "Try again; if it stays so, the file on the server was changed or something on the way changes it."
         )
+
+
+def _delete(part: Path) -> None:
+    part.unlink()
+    _state_file(part).unlink(missing_ok=True)
 
 
 def _size(count: int) -> str:
