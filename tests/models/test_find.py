@@ -58,6 +58,12 @@ def test_own_file_by_its_name_or_without_its_letter(folder: Path):
     assert build_model(folder / "yolo26m-other.yaml").yaml["scale"] == "m"
 
 
+@pytest.mark.parametrize("name", ["yolo26m_custom.yaml", "yolo26m-custom_v2.yaml", "my_yolo26m.yaml"])
+def test_whatever_follows_the_letter(folder: Path, name: str):
+    write(folder / name)
+    assert build_model(name).yaml["scale"] == "m"
+
+
 def test_a_letter_that_is_no_size_is_part_of_the_name(folder: Path):
     write(folder / "v2x.yaml")  # x is not among its scales
     assert build_model("v2x.yaml").yaml["scale"] == "n"

@@ -16,7 +16,7 @@ from sightline.log import LOGGER
 ZOO = Path(__file__).parent / "zoo"
 LETTERS = "nsmblx"
 # yolo26n-p2 → yolo26, n, -p2: the letter follows the family's number.
-SIZED = re.compile(rf"^(?P<family>.*\d)(?P<letter>[{LETTERS}])(?P<variant>(?:-.*)?)$")
+SIZED = re.compile(rf"^(?P<family>.*\d)(?P<letter>[{LETTERS}])(?P<variant>(?:[-_].*)?)$")
 
 
 class Found(NamedTuple):
