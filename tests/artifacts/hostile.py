@@ -61,6 +61,92 @@ def equal_hashes() -> bytes:
     return b"}" + p.MARK + b"".join(p.number((2**61 - 1) * index) + b"N" for index in range(1, 900)) + b"u"
 
 
+MANY = 40_000
+
+
+def many_names(index: int) -> bytes:
+    """A dict in which everything is what the memo has at `index`."""
+    return b"}" + p.MARK + b"".join(p.text(f"n{number}") + p.get(index) for number in range(MANY)) + b"u"
+
+
+def one_list_under_many_names() -> bytes:
+    long_list = b"]" + p.put(0) + p.MARK + b"K\x01" * 100_000 + b"e0"
+    names = b"".join(p.text(f"k{number}") + p.get(0) for number in range(MANY))
+    return long_list + b"}" + p.MARK + p.text("state_dict") + p.table(w=p.tensor()) + names + b"u"
+
+
+def layers_times(child: bytes) -> bytes:
+    """A network that has one layer under many names."""
+    child += p.put(3) + b"0"
+    return child + p.table(model=p.module(p.name("torch.nn", "Sequential"), modules=many_names(3)))
+
+
+def layer_with(parameters: bytes = b"}", **attributes: bytes) -> bytes:
+    return p.module(p.name("torch.nn", "Linear"), parameters=parameters, **attributes)
+
+
+def names_times_tensors() -> bytes:
+    """A tensor under many names, in a layer under many names."""
+    names = p.tensor() + p.put(0) + b"0" + many_names(0) + p.put(1) + b"0"
+    return names + layers_times(layer_with(p.get(1)))
+
+
+def names_times_nothing() -> bytes:
+    """The same with nothing where the tensor was."""
+    return b"N" + p.put(0) + b"0" + many_names(0) + p.put(1) + b"0" + layers_times(layer_with(p.get(1)))
+
+
+def hidden_in_a_list() -> bytes:
+    """Many buffers, each to be looked for in a long list."""
+    buffers = p.tensor() + p.put(0) + b"0" + many_names(0) + p.put(1) + b"0"
+    hidden = p.value(["x"] * 100_000)
+    state = p.table(_parameters=b"}", _buffers=p.get(1), _modules=b"}", _non_persistent_buffers_set=hidden)
+    return buffers + p.table(model=p.name("torch.nn", "Linear") + b")\x81" + state + b"b")
+
+
+def long_name() -> bytes:
+    """A layer whose name would be repeated in that of each of its tensors."""
+    child = p.tensor() + p.put(0) + b"0" + many_names(0) + p.put(1) + b"0" + layer_with(p.get(1)) + p.put(3) + b"0"
+    inside = b"}" + p.text("n" * 10_000_000) + p.get(3) + b"s"
+    return child + p.table(model=p.module(p.name("torch.nn", "Sequential"), modules=inside))
+
+
+def described(rows: list, key: str = "model.0.conv.weight", size: tuple[int, ...] = (4,), **yaml: object) -> bytes:
+    """Four numbers, and the description of a network that they should fill."""
+    head = [[[-1], 1, "Detect", ["nc"]]]
+    yaml = {"nc": 3, "scales": {"n": [1.0, 1.0, 1e9]}, "scale": "n", "backbone": rows, "head": head, **yaml}
+    tensor = p.tensor(size=size, stride=(1,) * len(size))
+    return p.table(state_dict=p.table(**{key: tensor}), yaml=p.value(yaml), nc=p.value(yaml["nc"]))
+
+
+FIRST = [-1, 1, "Conv", [64, 3, 2]]
+# What these say of their network is wrong, so reading them is no error, but building it is.
+NETWORKS: dict[str, Callable[[], bytes]] = {
+    "wide layers": lambda: described([[-1, 1, "Conv", [9000, 3, 2]], [-1, 1, "Conv", [9000, 3, 2]]]),
+    "wide layers of torch": lambda: described([FIRST, [-1, 1, "nn.Linear", [10**9, 10**9]]]),
+    "wide norms": lambda: described([FIRST, [-1, 1, "nn.BatchNorm2d", [10**9, 1e-5, 0.1, False]]]),
+    "infinite width": lambda: described([FIRST], scales={"n": [1.0, float("inf"), 1e9]}),
+    "endless repeats": lambda: described([FIRST, [-1, 500_000, "Conv", [64, 3, 1]]]),
+    "endless repeats inside": lambda: described([FIRST, [-1, 10**9, "C3k2", [8, True]]]),
+    "endless copies of layers": lambda: described([FIRST, [-1, 1, "nn.TransformerEncoder", [1, 10**9]]]),
+    "endless rows": lambda: described([FIRST] + [[-1, 1, "nn.Identity", []]] * 30_000),
+    "endless classes": lambda: described([FIRST], nc=10**8),
+    "endless bins": lambda: described([FIRST], reg_max=10**9),
+    "large maps": lambda: described([FIRST, [-1, 1, "nn.Upsample", ["None", 400, "nearest"]]]),
+    "ever larger maps": lambda: described([FIRST] + [[-1, 1, "nn.Upsample", ["None", 2, "nearest"]]] * 60),
+    "doubled maps": lambda: described([FIRST] + [[[-1, -1], 1, "Concat", [1]]] * 30),
+    "lazy layers": lambda: described([FIRST, [-1, 1, "nn.LazyConv2d", [8, 1]]]),
+    "list for a size": lambda: described([FIRST], scale=[1]),
+    "list for a block": lambda: described([[-1, 1, ["Conv"], [64]]]),
+    "list for a name": lambda: described([FIRST, {"block": "Conv", "channels": 64, "name": []}]),
+    "number for an argument": lambda: described([[-1, 1, "Conv", [64, {1: 2}]]]),
+    "long activation": lambda: described([FIRST], activation="-" * 5_000_000 + "1"),
+    "class bias of no axis": lambda: described([FIRST], "model.1.cv3.0.2.bias", ()),
+    "class weight of one axis": lambda: described([FIRST], "model.1.cv3.0.2.weight"),
+    "number of another script": lambda: described([FIRST], "model.².conv.weight"),
+}
+
+
 def files(folder: Path, canary: Path) -> dict[str, Callable[[], Path]]:
     """Name → function that writes the file. A file that gets code to run makes `canary`."""
     touch = p.text(f"touch {canary}")
@@ -109,6 +195,20 @@ def files(folder: Path, canary: Path) -> dict[str, Callable[[], Path]]:
     class Execute:
         def __reduce__(self):
             return exec, (f"open({str(canary)!r}, 'w')",)
+
+    def safetensors_pipe() -> Path:
+        os.mkfifo(path.with_suffix(".safetensors"))
+        return path.with_suffix(".safetensors")
+
+    def safetensors(names: str) -> Path:
+        header = json.dumps(
+            {"__metadata__": {"names": names}, "w": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}
+        )
+        path.with_suffix(".safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
+        return path.with_suffix(".safetensors")
+
+    def network(made: Callable[[], bytes]) -> Callable[[], Path]:
+        return lambda: p.archive(path, made())
 
     nested = pickle.dumps(Execute(), protocol=2)
     return {
@@ -166,6 +266,17 @@ def files(folder: Path, canary: Path) -> dict[str, Callable[[], Path]]:
         "no pickle": lambda: plain(p.zipped({"archive/readme": b"hello"})),
         "many members": many_members,
         "stretched tensor": lambda: p.archive(path, p.table(w=p.tensor(size=(2**20, 2**20), stride=(0, 0)))),
+        "one list under many names": lambda: p.archive(path, one_list_under_many_names()),
+        "names times tensors": lambda: p.archive(path, names_times_tensors()),
+        "names times nothing": lambda: p.archive(path, names_times_nothing()),
+        "hidden in a list": lambda: p.archive(path, hidden_in_a_list()),
+        "long name": lambda: p.archive(path, long_name()),
+        "endless wrappers": lambda: p.archive(path, p.table(**{"module." * 1_000_000: p.tensor(), "format": b"N"})),
+        "infinite index": lambda: p.archive(
+            path, p.table(state_dict=p.table(w=p.tensor()), names=p.value({float("inf"): "a"}))
+        ),
+        "safetensors pipe": safetensors_pipe,
+        "safetensors with deep names": lambda: safetensors("[" * 1_000_000),
         "tensor beyond its storage": lambda: p.archive(path, p.table(w=p.tensor(offset=3, size=(2,)))),
         "negative stride": lambda: p.archive(path, p.table(w=p.tensor(size=(2,), stride=(-1,)))),
         "overlapping tensors": lambda: p.archive(path, overlapping(), {"0": TEN_MILLION_ZEROS}),
@@ -194,18 +305,20 @@ def files(folder: Path, canary: Path) -> dict[str, Callable[[], Path]]:
             path,
             p.table(format=p.text("sightline"), model=p.table(w=p.tensor()), x=p.call(p.name("os", "system"), touch)),
         ),
+        **{name: network(made) for name, made in NETWORKS.items()},
     }
 
 
 def open_one(path: Path) -> dict[str, object]:
-    """What reading the file in three ways led to."""
+    """What reading the file in four ways led to."""
+    from sightline import YOLO
     from sightline.artifacts.checkpoint import load_checkpoint
     from sightline.artifacts.foreign import read_foreign
     from sightline.artifacts.weights_file import read_weights
     from sightline.errors import SightlineError
 
     outcome: dict[str, object] = {}
-    for function in (read_weights, read_foreign, load_checkpoint):
+    for function in (read_weights, read_foreign, load_checkpoint, YOLO):
         started = time.process_time()  # other tests run beside this one
         try:
             result = f"opened: {function(path)!r:.200}"
@@ -217,7 +330,7 @@ def open_one(path: Path) -> dict[str, object]:
 
 def main() -> None:
     """Make and open every file, each in a child of its own under limits; one JSON line each."""
-    import sightline.artifacts.weights_file  # noqa: F401 (before the children, so that they do not each import torch)
+    import sightline.facade  # noqa: F401 (before the children, so that they do not each import torch)
 
     root = Path(sys.argv[1])
     for name in files(root, root):

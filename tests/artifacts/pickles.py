@@ -22,6 +22,19 @@ def number(value: int) -> bytes:
     return b"\x8a" + bytes([len(data)]) + data
 
 
+def value(plain: object) -> bytes:
+    """Containers, numbers and text."""
+    if isinstance(plain, dict):
+        return b"}" + MARK + b"".join(value(key) + value(item) for key, item in plain.items()) + b"u"
+    if isinstance(plain, list):
+        return b"]" + MARK + b"".join(map(value, plain)) + b"e"
+    if isinstance(plain, bool):
+        return b"\x88" if plain else b"\x89"
+    if isinstance(plain, float):
+        return b"G" + struct.pack(">d", plain)
+    return number(plain) if isinstance(plain, int) else text(plain)
+
+
 def name(module: str, attribute: str) -> bytes:
     return b"c" + f"{module}\n{attribute}\n".encode()
 

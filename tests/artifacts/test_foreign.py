@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sightline.artifacts.archive import Unreadable
-from sightline.artifacts.foreign import ForeignFile, class_names, plain, read_foreign
+from sightline.artifacts.foreign import ForeignFile, PlainCopies, class_names, read_foreign
 from sightline.artifacts.inert_pickle import read_pickle
 from sightline.artifacts.inert_values import Record
 from sightline.errors import CheckpointError
@@ -192,4 +192,12 @@ def test_class_names(value, names):
 
 
 def test_plain_keeps_what_is_plain():
-    assert plain({"a": (1, {2}), "b": Record("x"), "c": None}) == {"a": [1, [2]], "b": None, "c": None}
+    assert PlainCopies()({"a": (1, {2}), "b": Record("x"), "c": None}) == {"a": [1, [2]], "b": None, "c": None}
+
+
+def test_all_plain_values_of_a_file_have_one_limit():
+    plain, long_list = PlainCopies(), [1] * 60_000
+    for _ in range(3):
+        assert plain(long_list) == long_list
+    with pytest.raises(Unreadable, match="without end"):
+        plain(long_list)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -63,14 +64,35 @@ NAMED = {
     "long text": "38 MB",
     "no weights": "'epoch'",
     "ours with code": "os.system",
+    "one list under many names": "settings contain each other",
+    "names times tensors": "5000 tensors",
+    "names times nothing": "contain each other",
+    "hidden in a list": "5000 tensors",
+    "long name": "no table of names",
+    "safetensors pipe": "not a regular file",
+    "wide layers": "row 2 (layer 1): Conv cannot be made",
+    "wide norms": "far larger",
+    "endless repeats": "far larger",
+    "endless copies of layers": "nn.TransformerEncoder",
+    "endless rows": "30001 rows",
+    "endless classes": "far larger",
+    "large maps": "do not fit",
+    "ever larger maps": "pixels on one side",
+    "list for a size": "no size [1]",
 }
+# Their tensors can be read; what they say beside them is nonsense, which only a network would need.
+TENSORS_ARE_FINE = {"endless wrappers", "infinite index", "safetensors with deep names"}
+
+
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hostile", PROGRAM)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
 
 
 def names() -> list[str]:
-    spec = importlib.util.spec_from_file_location("hostile", PROGRAM)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return list(program.files(Path(), Path()))
+    return list(program().files(Path(), Path()))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +101,7 @@ def reports(tmp_path_factory) -> dict[str, dict]:
     folder = tmp_path_factory.mktemp("hostile")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder)], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, str(PROGRAM), str(folder)], capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return {report["name"]: report for report in map(json.loads, done.stdout.splitlines())}
@@ -96,12 +118,18 @@ def test_no_harm_and_one_clear_error(reports, name):
     assert report["made"] == [], "code in the file was run"
     assert report["peak_mb"] < 500
     for function, outcome in report["outcome"].items():
+        assert outcome["seconds"] < 2
         if (name, function) == ("ours without weights", "load_checkpoint"):  # whoever resumes asks for what is missing
             continue
         kind, _, message = outcome["result"].partition(": ")
-        assert kind == "CheckpointError", outcome["result"]
-        assert f"{name.replace(' ', '-')}/hostile.pt" in message
+        if function == "read_weights" and (name in TENSORS_ARE_FINE or name in program().NETWORKS):
+            assert kind == "opened"
+            continue
+        errors = ("CheckpointError", "ModelError", "MissingInputError") if function == "YOLO" else ("CheckpointError",)
+        assert kind in errors, outcome["result"]
+        if function != "YOLO" or name not in program().NETWORKS:  # those: tests/models/test_weights.py
+            assert f"{name.replace(' ', '-')}/hostile." in message
         assert "\n" not in message
         assert len(message) < 700
-        assert outcome["seconds"] < 2
-    assert NAMED.get(name, "") in report["outcome"]["read_weights"]["result"]
+    read, built = (report["outcome"][function]["result"] for function in ("read_weights", "YOLO"))
+    assert NAMED.get(name, "") in (built if read.startswith("opened") else read)

@@ -172,13 +172,43 @@ def test_layers_of_torch():
     assert build_model(changed("backbone", 3, named), scale="n").model[3].cv1.conv.in_channels == 40
 
 
-@pytest.mark.parametrize(("text", "kind"), [("nn.ReLU()", torch.nn.ReLU), ("LeakyReLU", torch.nn.LeakyReLU)])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("nn.ReLU()", torch.nn.ReLU),
+        ("LeakyReLU", torch.nn.LeakyReLU),
+        ("nn.ReLU6()", torch.nn.ReLU6),
+        ("nn.Identity()", torch.nn.Identity),
+        ("torch.nn.GELU('tanh')", torch.nn.GELU),
+    ],
+)
 def test_another_activation_everywhere(text: str, kind: type):
     data = {**ROWS, "activation": text}
     model = build_model(data, scale="n")
     found = {type(module.act) for module in model.modules() if hasattr(module, "act")}
     assert found == {kind}
     assert isinstance(build_model(model.yaml).model[0].act, kind)
+
+
+@pytest.mark.parametrize("text", ["torch.nn.LeakyReLU(0.3)", "nn.LeakyReLU(negative_slope=0.3)"])
+def test_arguments_of_an_activation(text: str):
+    model = build_model({**ROWS, "activation": text}, scale="n")
+    assert model.model[0].act.negative_slope == 0.3
+    assert build_model(model.yaml).model[0].act.negative_slope == 0.3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("nn.Conv2d(1, 2, 3)", "nn.Linear(1, 2)", "nn.Nothing()", "nn.modules.ReLU()", "ReLU()()", "nn.ReLU("),
+        *("nn.LeakyReLU(print(1))", "nn.LeakyReLU(x=1)", "nn.LeakyReLU(*[1])", "nn.LeakyReLU(**{})", "(" * 90),
+        "nn.ReLU(" + " " * 100 + ")",
+    ],
+)
+def test_what_is_no_activation(text: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(ModelError, match=r"activation is .*LeakyReLU\(0\.1\)"):
+        build_model({**ROWS, "activation": text}, scale="n")
+    assert capsys.readouterr().out == ""
 
 
 def test_multiples_of_old_files_and_no_scales_at_all():
@@ -218,6 +248,25 @@ def test_a_layer_of_the_users_own(monkeypatch: pytest.MonkeyPatch):
     assert build_model(changed("backbone", 4, {"block": "Shift", "channels": 256, "by": 3}), scale="n").model[3].by == 3
 
 
+def test_a_layer_that_must_see_an_image_to_know_a_shape(monkeypatch: pytest.MonkeyPatch):
+    class Gate(torch.nn.Module):
+        def __init__(self, in_channels: int, out_channels: int):
+            super().__init__()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.view(x.shape[0], x.shape[1], -1).max(-1)[0][..., None, None] * x
+
+    monkeypatch.setitem(LAYERS, "Gate", sized(Gate))
+    assert build_model(changed("backbone", 4, [-1, 1, "Gate", [256]]), scale="n").stride.tolist() == [2, 4]
+
+
+def test_strides_take_no_memory_for_maps():
+    """A map of 2,560,000 pixels a side."""
+    large = changed("backbone", 4, [-1, 1, "nn.Upsample", ["None", 160_000]])
+    with pytest.raises(ModelError, match=r"cannot take maps of shape .* pixels on one side"):
+        build_model(large, scale="n")
+
+
 def row(section: str, number: int, *words: str, bad: Any) -> tuple[Any, list[str]]:
     """A description with one bad row, and the words of its message."""
     return changed(section, number, bad), [f"{section} row {number} ", *words]
@@ -244,6 +293,13 @@ BAD: dict[str, tuple[Any, list[str]]] = {
     "maps of two sizes": row("head", 2, "(layer 5)", "cannot take maps of shape", bad=[[-1, 3], 1, "Concat", [1]]),
     "no head at the end": ({**ROWS, "head": ROWS["head"][:3]}, ["head row 3 ", "must be a head"]),
     "a head in between": row("backbone", 2, "must be the last row", bad=[[-1, 0], 1, "Detect", ["nc"]]),
+    "too many rows": ({**ROWS, "backbone": [[-1, 1, "Conv", [64]]] * 1001}, ["1001 rows under backbone"]),
+    "a block that is a list": row("backbone", 1, "unknown block ['Conv']", bad=[-1, 1, ["Conv"], [64]]),
+    "an argument that is a number": row("backbone", 1, "takes no 1", bad=[-1, 1, "Conv", [64, {1: 2}]]),
+    "a size that is a list": ({**ROWS, "scale": ["n"]}, ["no size ['n']"]),
+    "endless width": ({**ROWS, "scales": {"n": [1, float("inf"), float("inf")]}}, ["cannot be made", "infinity"]),
+    "an assertion of torch": row("backbone", 1, "cannot be made", bad=[-1, 1, "nn.MultiheadAttention", [5, 2]]),
+    "no maps": (changed("head", 3, [-1, 1, "nn.Flatten", []]), ["head row 4 ", "takes maps"]),
     "another class count": row("head", 4, "3 classes", "nc is 4", bad=[[6, 3], 1, "Detect", [3]]),
     "no rows": ({**ROWS, "head": []}, ["no rows under head"]),
     "a list": ([1, 2], ["holds a list"]),
@@ -262,7 +318,7 @@ BAD: dict[str, tuple[Any, list[str]]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_description_is_explained(case: str):
     data, words = BAD[case]
-    scale = None if case == "unknown size" else "n"
+    scale = None if "size" in case else "n"
     with pytest.raises(ModelError) as caught:
         build_model(read_spec(data, file="mine.yaml", scale=scale))
     assert "mine.yaml" in str(caught.value)

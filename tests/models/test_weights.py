@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from golden.fill import fill
-from sightline.errors import CheckpointError
+from sightline.errors import CheckpointError, ModelError
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import is_placeholder, transfer
 
@@ -221,6 +221,27 @@ def test_a_folded_network_is_rebuilt_folded(end2end: bool):
     assert again.is_fused()
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(again(image)[0], model(image)[0])
+
+
+def test_errors_name_the_file_and_stay_short():
+    model, state = source(nc=3)
+    with pytest.raises(ModelError, match=r"^runs/best\.pt: 1 class names were given for nc=3 classes"):
+        build_from_state(model.yaml, names={0: "a"}, state=state, file="runs/best.pt")
+    bad = {**model.yaml, "backbone": [[-1, 1, "Con\nv" * 1000, [64]]]}
+    with pytest.raises(ModelError, match=r"^best\.pt: yolo26n\.yaml: backbone row 1 ") as caught:
+        build_from_state(bad, state=state, file="best.pt")
+    assert len(str(caught.value)) < 520
+    with pytest.raises(CheckpointError, match=r"^best\.pt: The weights do not fit yolo26n\.yaml"):
+        build_from_state(model.yaml, state={**state, "model.0.bn.bias": torch.zeros(3)}, file="best.pt")
+
+
+@pytest.mark.parametrize("nc", [None, 10**8])
+def test_a_description_cannot_build_much_more_than_its_tensors_fill(nc: int | None):
+    model, state = source(nc=3)
+    del state["model.23.cv3.0.2.bias"], state["model.23.one2one_cv3.0.2.bias"]  # so that they do not tell nc
+    wide = {"scales": {"n": [0.5, 50.0, 1024]}} if nc is None else {}
+    with pytest.raises(ModelError, match=r"(Conv|Detect) cannot be made .* far larger than the weights"):
+        build_from_state({**model.yaml, **wide}, nc=nc, state=state)
 
 
 def test_weights_of_another_network_are_an_error_that_counts():

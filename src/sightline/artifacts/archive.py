@@ -46,7 +46,7 @@ class TorchArchive:
     """
 
     def __init__(self, path: Path) -> None:
-        self._size = _regular_file_size(path)
+        self._size = regular_file_size(path)
         _check_magic(path)
         _check_directory(path, self._size)
         try:
@@ -154,7 +154,11 @@ class TorchArchive:
             raise Unreadable(f"its numbers are in byte order {order!r}, and only little-endian files are read")
 
 
-def _regular_file_size(path: Path) -> int:
+def regular_file_size(path: Path) -> int:
+    """
+    Raises:
+        Unreadable: it is a folder, a device or a pipe, or cannot be opened.
+    """
     try:
         status = path.stat()
     except OSError as error:  # also a symbolic link that leads nowhere or in a circle

@@ -22,8 +22,10 @@ from sightline.artifacts.inert_values import Global, Record, TensorRecord
 from sightline.errors import CheckpointError
 
 MAX_DEPTH = 64  # modules in modules; real networks have 10
-MAX_MODULES = 100_000  # visits, so that a module that stands in many places cannot multiply
-MAX_VALUES = 200_000  # of settings, names, tables
+MAX_ENTRIES = 100_000  # of tables of modules, so that a module that stands in many places cannot multiply
+MAX_NAME = 100  # letters of an attribute; the names of tensors repeat those of all modules around them
+MAX_TENSORS = 5_000  # names of tensors; yolo26x has 1,100
+MAX_VALUES = 200_000  # of settings, names, tables of one file
 
 TASK_OF_CLASS = {
     "DetectionModel": "detect",
@@ -63,6 +65,34 @@ class ForeignModel:
     meta: dict[str, Any] = field(default_factory=dict)  # epoch, date, version, license, results, … as far as plain
 
 
+class PlainCopies:
+    """Copies containers, numbers and text; tensors and objects become None, sets and tuples lists.
+
+    One object serves a whole file, since its limit is for all copies together: a long list may stand under many names.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def __call__(self, value: Any, depth: int = 0) -> Any:
+        """
+        Raises:
+            Unreadable: it contains itself, or there are far more values than any settings have.
+        """
+        self._left -= 1
+        if self._left < 0 or depth > MAX_DEPTH:
+            raise Unreadable("its settings contain each other without end")
+        if isinstance(value, dict):
+            return {key: self(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self(item, depth + 1) for item in value]
+        if isinstance(value, set):
+            return sorted((self(item, depth + 1) for item in value), key=str)
+        if isinstance(value, Record | TensorRecord | Global):
+            return None
+        return value
+
+
 class ForeignFile:
     """The content of a `.pt` file. Use as a context manager; tensors are read while it is open.
 
@@ -79,6 +109,8 @@ class ForeignFile:
             raise
         self._storages: dict[str, Tensor] = {}  # key → bytes
         self._tensors: dict[int, Tensor] = {}  # by id of the record: tied weights stay one tensor
+        self._names_left = MAX_TENSORS
+        self.plain = PlainCopies()
         # Views may overlap, so a small file could name a thousand of them; float16 doubles when it becomes float32.
         self._bytes_left = 8 * self._archive.total_bytes + 2**20
 
@@ -97,7 +129,14 @@ class ForeignFile:
         self._archive.verify()
 
     def tensor(self, record: TensorRecord) -> Tensor:
-        """A tensor in memory of its own: floating types as float32, others as they are."""
+        """A tensor in memory of its own: floating types as float32, others as they are. To be called once for a name.
+
+        Raises:
+            Unreadable: its numbers are damaged, or the file names far more tensors than any model.
+        """
+        self._names_left -= 1
+        if self._names_left < 0:
+            raise Unreadable(f"it names more than {MAX_TENSORS} tensors, and no model needs that many")
         if id(record) not in self._tensors:
             dtype: torch.dtype = getattr(torch, record.storage.dtype)
             target = torch.float32 if dtype.is_floating_point else dtype
@@ -149,19 +188,19 @@ def find_model(file: ForeignFile) -> ForeignModel | None:
     root = next((value for value in candidates if _is_module(value)), None)
     if root is None:
         return None
-    settings = _settings(root.attribute("args"))
-    layers = plain(root.attribute("yaml"))
+    settings = _settings(root.attribute("args"), file)
+    layers = file.plain(root.attribute("yaml"))
     stride = root.attribute("stride")
     return ForeignModel(
         state=module_state(root, file),
         class_name=root.name,
         yaml=layers if isinstance(layers, dict) else None,
-        names=class_names(plain(root.attribute("names"))),
+        names=class_names(file.plain(root.attribute("names"))),
         nc=_class_count(root, layers),
         stride=file.tensor(stride) if isinstance(stride, TensorRecord) else None,
         task=_task(root, settings, layers),
         args=settings,
-        meta=plain_entries(content, without=("ema", "model", "optimizer", "scaler"))
+        meta=plain_entries(content, file, without=("ema", "model", "optimizer", "scaler"))
         if isinstance(content, dict)
         else {},
     )
@@ -176,45 +215,47 @@ def module_state(root: Record, file: ForeignFile) -> dict[str, Tensor]:
 
 
 def _entries(root: Record) -> Iterator[tuple[str, TensorRecord]]:
-    visits = 0
+    entries = 0
 
     def walk(module: Record, prefix: str, depth: int) -> Iterator[tuple[str, TensorRecord]]:
-        nonlocal visits
-        visits += 1
-        if visits > MAX_MODULES or depth > MAX_DEPTH:
+        nonlocal entries
+        parameters, buffers, modules = (_table(module, name) for name in ("_parameters", "_buffers", "_modules"))
+        entries += len(parameters) + len(buffers) + len(modules)
+        if entries > MAX_ENTRIES or depth > MAX_DEPTH:
             raise Unreadable("its modules contain each other without end")
-        hidden = module.attribute("_non_persistent_buffers_set") or ()
-        for name, value in _table(module, "_parameters"):
+        hidden = module.attribute("_non_persistent_buffers_set")
+        hidden = hidden if isinstance(hidden, set) else set()  # in a long list every look would take long
+        for name, value in parameters.items():
             if isinstance(value, TensorRecord):
                 yield prefix + name, value
-        for name, value in _table(module, "_buffers"):
+        for name, value in buffers.items():
             if isinstance(value, TensorRecord) and name not in hidden:
                 yield prefix + name, value
-        for name, value in _table(module, "_modules"):
+        for name, value in modules.items():
             if isinstance(value, Record):
                 yield from walk(value, f"{prefix}{name}.", depth + 1)
 
     yield from walk(root, "", 0)
 
 
-def _table(module: Record, name: str) -> list[tuple[str, Any]]:
+def _table(module: Record, name: str) -> dict[str, Any]:
     table = module.attribute(name)
     if table is None:
-        return []
-    if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
+        return {}
+    if not isinstance(table, dict) or not all(isinstance(key, str) and len(key) <= MAX_NAME for key in table):
         raise Unreadable(f"{module.name} has no table of names under {name}")
-    return list(table.items())
+    return table
 
 
 def _is_module(value: Any) -> bool:
     return isinstance(value, Record) and isinstance(value.state, dict) and "_modules" in value.state
 
 
-def _settings(value: Any) -> dict[str, Any] | None:
+def _settings(value: Any, file: ForeignFile) -> dict[str, Any] | None:
     """`args` is a dict, or in older files a namespace object."""
     if isinstance(value, Record):
         value = value.state
-    settings = plain(value)
+    settings = file.plain(value)
     return settings if isinstance(settings, dict) else None
 
 
@@ -245,37 +286,11 @@ def class_names(value: Any) -> dict[int, str] | None:
         return None
     try:
         return {int(index): str(name) for index, name in value.items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for an infinite index
         return None
 
 
-def plain_entries(content: dict[Any, Any], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def plain_entries(content: dict[Any, Any], file: ForeignFile, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """The entries of a checkpoint that are plain values."""
-    found = {key: plain(value) for key, value in content.items() if isinstance(key, str) and key not in without}
+    found = {key: file.plain(value) for key, value in content.items() if isinstance(key, str) and key not in without}
     return {key: value for key, value in found.items() if value is not None}
-
-
-def plain(value: Any) -> Any:
-    """Containers, numbers and text; tensors and objects become None, sets and tuples lists.
-
-    Raises:
-        Unreadable: it contains itself, or far more values than any settings have.
-    """
-    left = MAX_VALUES
-
-    def copy(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > MAX_DEPTH:
-            raise Unreadable("its settings contain each other without end")
-        if isinstance(value, dict):
-            return {key: copy(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [copy(item, depth + 1) for item in value]
-        if isinstance(value, set):
-            return sorted((copy(item, depth + 1) for item in value), key=str)
-        if isinstance(value, Record | TensorRecord | Global):
-            return None
-        return value
-
-    return copy(value, 0)

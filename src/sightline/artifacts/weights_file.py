@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.artifacts.archive import DAMAGED, Unreadable
+from sightline.artifacts.archive import DAMAGED, Unreadable, regular_file_size
 from sightline.artifacts.checkpoint import FORMAT
-from sightline.artifacts.foreign import ForeignFile, class_names, find_model, plain, plain_entries
+from sightline.artifacts.foreign import MAX_TENSORS, ForeignFile, class_names, find_model, plain_entries
 from sightline.artifacts.inert_values import Record, TensorRecord
 from sightline.errors import CheckpointError, MissingInputError
 
@@ -23,6 +23,7 @@ from sightline.errors import CheckpointError, MissingInputError
 PLACES = ("ema", "model", "model_state_dict", "state_dict")
 DESCRIPTION = ("yaml", "names", "nc", "task", "args")
 WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+MAX_WRAPPERS = 10  # around each other
 
 SUFFIXES = (".pt", ".pth", ".safetensors", "")
 ALLOWED = "Allowed: .pt files of sightline, of Ultralytics or with a state dict, and .safetensors."
@@ -96,8 +97,8 @@ def _ours(path: Path, file: ForeignFile) -> WeightsFile:
         kind="sightline",
         path=path,
         stride=file.tensor(stride) if isinstance(stride, TensorRecord) else None,
-        **_description(content),
-        meta=plain_entries(content, without=("model", "run", *DESCRIPTION)),
+        **_description(content, file),
+        meta=plain_entries(content, file, without=("model", "run", *DESCRIPTION)),
     )
 
 
@@ -119,14 +120,14 @@ def _state_dict(path: Path, file: ForeignFile) -> WeightsFile:
         state=strip_prefixes(_tensors(found, file.tensor)),
         kind="state_dict",
         path=path,
-        **_description(surroundings),
-        meta=plain_entries(surroundings, without=(*PLACES, "optimizer", *DESCRIPTION)),
+        **_description(surroundings, file),
+        meta=plain_entries(surroundings, file, without=(*PLACES, "optimizer", *DESCRIPTION)),
     )
 
 
-def _description(content: dict[Any, Any]) -> dict[str, Any]:
+def _description(content: dict[Any, Any], file: ForeignFile) -> dict[str, Any]:
     """What a checkpoint says about its network, where it is what it should be."""
-    values = {key: plain(content.get(key)) for key in DESCRIPTION}
+    values = {key: file.plain(content.get(key)) for key in DESCRIPTION}
     kinds = {"yaml": dict, "nc": int, "task": str, "args": dict}
     found = {key: values[key] if isinstance(values[key], kind) else None for key, kind in kinds.items()}
     return {**found, "names": class_names(values["names"])}
@@ -155,8 +156,11 @@ def _tensors(found: Mapping[Any, Any], tensor: Callable[[TensorRecord], Tensor])
 def _read_safetensors(path: Path) -> WeightsFile:
     from safetensors import SafetensorError, safe_open
 
+    regular_file_size(path)  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
+            if len(file.keys()) > MAX_TENSORS:
+                raise Unreadable(f"it names more than {MAX_TENSORS} tensors, and no model needs that many")
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             meta = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -175,7 +179,7 @@ def _read_safetensors(path: Path) -> WeightsFile:
 def _json(text: str | None) -> Any:
     try:
         return json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -189,7 +193,7 @@ def _float32(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Bring keys to the form `model.<layer>.…`, whatever wrapper the network was in when it was saved."""
-    while state:
+    for _ in range(MAX_WRAPPERS):  # each copies all names, and a name may be long
         prefix = next((p for p in WRAPPERS if all(name.startswith(p) for name in state)), None)
         if prefix is None and all(name.startswith("model.model.") for name in state):
             prefix = "model."

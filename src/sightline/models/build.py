@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sightline.errors import CheckpointError, ModelError
+from sightline.models.budget import Budget
 from sightline.models.network import DetectionModel, load_spec
 from sightline.models.spec import ModelSpec
 from sightline.models.weights import CLASS_BRANCHES, class_width, head_prefix, is_folded, is_old_style
@@ -56,29 +57,48 @@ def build_from_state(
     nc: int | None = None,
     names: Mapping[int, str] | Sequence[str] | None = None,
     state: Mapping[str, Tensor],
+    file: str | Path | None = None,
 ) -> DetectionModel:
     """The network that a checkpoint holds, in eval mode.
 
-    The tensors decide where the description leaves something open: the class count, the inner width of the class
-    branches (fine-tuning keeps the width of the network it started from), and whether the network was folded.
+    The description may come from anywhere, so it cannot build much more than the tensors fill. They also decide where
+    it leaves something open: the class count, the inner width of the class branches (fine-tuning keeps the width of the
+    network it started from), and whether the network was folded.
 
     Args:
         yaml: `model.yaml` of the network that was saved.
         nc: number of classes; None for that of the tensors.
         names: class names; None for "0", "1", ….
         state: its state dict.
+        file: where all this was read, for messages.
 
     Raises:
-        ModelError: the description is wrong.
+        ModelError: the description is wrong, or far larger than the tensors.
         CheckpointError: the tensors do not fit it.
     """
+    try:
+        return _build_from_state(yaml, nc, names, state)
+    except (ModelError, CheckpointError) as problem:
+        if file is None:
+            raise
+        # Shortened and on one line, since it may quote what the file says.
+        raise type(problem)(f"{file}: {' '.join(str(problem)[:500].split())}") from None
+
+
+def _build_from_state(
+    yaml: Mapping[str, Any],
+    nc: int | None,
+    names: Mapping[int, str] | Sequence[str] | None,
+    state: Mapping[str, Tensor],
+) -> DetectionModel:
     prefix = head_prefix(state)
     last = None if prefix is None else state.get(f"{prefix}cv3.0.2.bias", state.get(f"{prefix}one2one_cv3.0.2.bias"))
     if last is not None:
-        nc = len(last)
-    network = build_model(yaml, nc=nc, names=names)
-    if prefix is not None and isinstance(network.head, Detect):
-        _fit_head(network.head, state, prefix)
+        nc = last.numel()
+    with Budget(state):
+        network = build_model(yaml, nc=nc, names=names)
+        if prefix is not None and isinstance(network.head, Detect):
+            _fit_head(network.head, state, prefix)
     if is_folded(state):
         network.use_end2end(f"{prefix}one2one_cv3.0.2.bias" in state)
         network.fuse(verbose=False)

@@ -128,9 +128,12 @@ def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
 
 
 def from_torch(name: str) -> Layer | None:
-    """`nn.MaxPool2d` and the like: any class of torch.nn, its arguments as in torch, in order or by name."""
+    """`nn.MaxPool2d` and the like: any class of torch.nn, its arguments as in torch, in order or by name.
+
+    Not the transformers: they take sequences, and copy their layers as often as told before anyone can count them.
+    """
     make = getattr(nn, name.removeprefix("nn."), None) if name.startswith("nn.") else None
-    if not (inspect.isclass(make) and issubclass(make, nn.Module)):
+    if not (inspect.isclass(make) and issubclass(make, nn.Module)) or name.startswith("nn.Transformer"):
         return None
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:

@@ -55,8 +55,8 @@ class DetectionModel(nn.Module):
         self.spec = load_spec(cfg, scale=scale).with_changes(nc=nc, channels=ch)
         self.yaml: dict[str, Any] = self.spec.to_dict()
         self.nc: int = self.spec.nc
-        self.names: dict[int, str] = _class_names(names, self.nc)
         self.model = stack.make_layers(self.spec)
+        self.names: dict[int, str] = _class_names(names, self.nc)
         self.save: list[int] = stack.saved_layers(self.model)
         self.args: Any = None  # the settings of the run; set by the trainer, read by the criterion
         self.class_weights: Tensor | None = None

@@ -22,6 +22,7 @@ KNOWN_KEYS = (
     *("depth_multiple", "width_multiple", "kpt_shape", "task", "ch"),
 )
 ROW_KEYS = ("block", "from", "repeats", "name")
+MAX_ROWS = 1000  # the longest published description has 40
 NOT_GIVEN = "None"  # an argument left at its default, as the reference's files write it
 
 
@@ -106,6 +107,9 @@ def read_spec(data: Any, *, file: str | None = None, name: str | None = None, sc
         raise ModelError(
             f"{file}: no rows under {' and '.join(missing)}. A model has a backbone and a head; see docs/models.md."
         )
+    long = [key for key in SECTIONS if len(data[key]) > MAX_ROWS]
+    if long:
+        raise ModelError(f"{file}: {len(data[long[0]])} rows under {long[0]}; at most {MAX_ROWS} are read.")
     unknown = [str(key) for key in data if key not in (*KNOWN_KEYS, *SECTIONS)]
     if unknown:
         LOGGER.warning(f"{file}: {', '.join(unknown)} has no effect; known keys: {', '.join((*KNOWN_KEYS, *SECTIONS))}")
@@ -161,7 +165,7 @@ def _chosen(scales: Mapping[str, Scale], letter: Any, file: str) -> Scale:
         if first and letter is None:
             LOGGER.info(f"{file}: no size given, so it is built as {first!r}. There is: {', '.join(scales)}.")
         return scales[first]
-    if letter not in scales:
+    if not isinstance(letter, str) or letter not in scales:
         raise ModelError(f"{file} has no size {letter!r}. There is: {', '.join(filter(None, scales)) or 'only one'}.")
     return scales[letter]
 
@@ -178,9 +182,9 @@ def _rows(data: Mapping[str, Any], file: str) -> tuple[tuple[LayerSpec, ...], tu
             if layers.find_layer(rows[-1].block).head and (section, number) != (SECTIONS[-1], len(data[section])):
                 raise ModelError(f"{where}: {rows[-1].block} is a head, which must be the last row of all.")
             if isinstance(row, Mapping) and "name" in row:
-                if row["name"] in names:
+                if str(row["name"]) in names:
                     raise ModelError(
-                        f"{where}: the name {row['name']!r} is that of layer {names[row['name']]} already."
+                        f"{where}: the name {row['name']!r} is that of layer {names[str(row['name'])]} already."
                     )
                 names[str(row["name"])] = index
             index += 1
@@ -206,7 +210,7 @@ def _row(row: Any, where: str, index: int, names: Mapping[str, int], data: Mappi
     arguments = _arguments(block, given, where, data)
     unknown = [name for name in arguments if name not in kind.names]
     if unknown:
-        raise ModelError(f"{where}: {block} takes no {unknown[0]!r}. {_near(unknown[0], kind.names)}")
+        raise ModelError(f"{where}: {block} takes no {unknown[0]!r}. {_near(str(unknown[0]), kind.names)}")
     if "channels" in kind.names and not _is_count(arguments.get("channels")):
         raise ModelError(
             f"{where}: {block} has channels {arguments.get('channels')!r}; give a whole number of 1 or more."
@@ -217,7 +221,7 @@ def _row(row: Any, where: str, index: int, names: Mapping[str, int], data: Mappi
 def _block(name: Any, where: str) -> str:
     if isinstance(name, str) and layers.find_layer(name) is not None:
         return name
-    if name in LATER:
+    if str(name) in LATER:
         raise ModelError(f"{where}: block {name} is not in sightline yet; it comes with {LATER[name]}.")
     raise ModelError(f"{where}: unknown block {name!r}. {_near(str(name), [*LAYERS, *LATER])}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +15,13 @@ from sightline.models.layers import NEW_STYLE, Context, find_layer
 from sightline.models.spec import LayerSpec, ModelSpec
 from sightline.nn.conv import Conv
 
-# What `activation:` of a description may name, with or without the reference's spelling `nn.ReLU()`.
-ACTIVATIONS = (nn.SiLU, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Mish, nn.Hardswish, nn.Identity, nn.ELU)
-
-# Pixels of the images that show the strides. The first is cheap; the last is a multiple of every stride there is.
+# Pixels of the images that show the strides. The last is a multiple of every stride there is.
 PROBES = (64, 256)
+MAX_PROBE = 2**24  # numbers that a layer may be shown, if it wants to see any
+MAX_SIDE = 2**14  # of its maps, in pixels
+
+# What layers raise for arguments and maps that they cannot take; those of torch have no rule for it.
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def make_layers(spec: ModelSpec) -> nn.Sequential:
@@ -43,7 +46,6 @@ def make_layers(spec: ModelSpec) -> nn.Sequential:
         module, width = _make(layer, inputs, context)
         source = list(layer.source) if isinstance(layer.source, tuple) else layer.source
         module.i, module.f, module.type = index, source, layer.block
-        module.np = sum(parameter.numel() for parameter in module.parameters())
         widths.append(width)
         made.append(module)
     stack = nn.Sequential(*made)
@@ -85,15 +87,15 @@ def find_strides(stack: nn.Sequential, spec: ModelSpec) -> list[float]:
 
 def _heights_into_head(stack: nn.Sequential, spec: ModelSpec, size: int) -> list[int]:
     parameter = next(stack.parameters())
-    image = torch.zeros(1, spec.channels, size, size, device=parameter.device, dtype=parameter.dtype)
+    image = torch.zeros(0, spec.channels, size, size, device=parameter.device, dtype=parameter.dtype)
     maps: list[Tensor] = []
     for layer, described in zip(stack, spec.layers, strict=True):
         inputs = [maps[each] if each >= 0 else image for each in inputs_of(layer)]
         if layer is stack[-1]:
             break
         try:
-            maps.append(layer(inputs if isinstance(layer.f, list) else inputs[0]))
-        except (RuntimeError, TypeError, ValueError) as problem:
+            maps.append(_shown(layer, inputs))
+        except REFUSALS as problem:
             if size != PROBES[-1]:  # some layer may need a larger map
                 return []
             shapes = ", ".join(str(tuple(each.shape[1:])) for each in inputs)
@@ -101,7 +103,39 @@ def _heights_into_head(stack: nn.Sequential, spec: ModelSpec, size: int) -> list
                 f"{described.where}: {described.block} cannot take maps of shape {shapes} (channels, height, width of "
                 f"a {size}-pixel image): {problem}"
             ) from None
+    if not all(isinstance(each, Tensor) and each.ndim == 4 for each in inputs):
+        raise ModelError(f"{described.where}: {described.block} takes maps (batch, channels, height, width) only.")
     return [each.shape[-2] for each in inputs]
+
+
+def _shown(layer: nn.Module, inputs: list[Tensor]) -> Tensor:
+    """What a layer makes of maps of no image at all, (0, C, H, W): the shape, without arithmetic or memory for it.
+
+    Some layers need an image to know a shape, such as those with `view(B, C, -1)`; they get one, of zeros.
+    """
+    if isinstance(layer, nn.Upsample):  # works out where each pixel comes from, however many images there are
+        _check_sides(_enlarged(layer, inputs[0]))
+    try:
+        made = layer(inputs if isinstance(layer.f, list) else inputs[0])
+    except REFUSALS:
+        if sum(each.shape[1:].numel() for each in inputs) > MAX_PROBE:
+            raise
+        images = [each.new_zeros(1, *each.shape[1:]) for each in inputs]
+        made = layer(images if isinstance(layer.f, list) else images[0])[:0]
+    if isinstance(made, Tensor):
+        _check_sides(made.shape[2:])
+    return made
+
+
+def _enlarged(layer: nn.Upsample, x: Tensor) -> list[float]:
+    given = layer.scale_factor if layer.size is None else layer.size
+    sides = given if isinstance(given, (tuple, list)) else [given]
+    return [side * max(x.shape[2:]) if layer.size is None else side for side in sides]
+
+
+def _check_sides(sides: Sequence[float]) -> None:
+    if max(sides, default=0) > MAX_SIDE:
+        raise ValueError(f"this makes maps with {max(sides):.3g} pixels on one side")
 
 
 @torch.no_grad()
@@ -132,8 +166,10 @@ def _same(x: Tensor) -> Tensor:
 def _make(layer: LayerSpec, inputs: Sequence[int], context: Context) -> tuple[nn.Module, int]:
     kind = find_layer(layer.block)
     try:
-        return kind.build(inputs, dict(layer.arguments), context.scale.repeats(layer.repeats), context)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as problem:
+        module, width = kind.build(inputs, dict(layer.arguments), context.scale.repeats(layer.repeats), context)
+        module.np = sum(parameter.numel() for parameter in module.parameters())
+        return module, width
+    except REFUSALS as problem:
         raise ModelError(
             f"{layer.where}: {layer.block} cannot be made with {dict(layer.arguments)} "
             f"on {list(inputs)} channels: {problem}"
@@ -143,10 +179,31 @@ def _make(layer: LayerSpec, inputs: Sequence[int], context: Context) -> tuple[nn
 def _replace_activation(stack: nn.Module, spec: ModelSpec) -> None:
     """Another activation wherever the default one stands."""
     text = str(spec.extra["activation"])
-    name = text.removeprefix("torch.").removeprefix("nn.").removesuffix("()")
-    known = {each.__name__: each for each in ACTIVATIONS}
-    if name not in known:
-        raise ModelError(f"{spec.file}: activation is {text!r}; it can be {', '.join(known)}.")
-    for module in stack.modules():
-        if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):
-            module.act = known[name]()
+    try:
+        make = _activation(text)
+        for module in stack.modules():
+            if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):
+                module.act = make()
+    except (*REFUSALS, SyntaxError, RecursionError, MemoryError) as problem:
+        raise ModelError(
+            f"{spec.file}: activation is {text!r:.200}; it can be SiLU, ReLU, LeakyReLU(0.1) or any other of torch.nn, "
+            f"with plain numbers as arguments ({problem})."
+        ) from None
+
+
+def _activation(text: str) -> Callable[[], nn.Module]:
+    """What makes the activation of a text such as `torch.nn.LeakyReLU(0.1)`, `nn.ReLU()` or `ReLU`. Nothing is run.
+
+    Raises:
+        ValueError, SyntaxError: it is something else.
+    """
+    if len(text) > 100:
+        raise ValueError("it is too long")
+    tree: ast.expr = ast.parse(text.removeprefix("torch.").removeprefix("nn."), mode="eval").body
+    call = tree if isinstance(tree, ast.Call) else ast.Call(tree, [], [])
+    make = getattr(nn, call.func.id, None) if isinstance(call.func, ast.Name) else None
+    if make is not nn.Identity and getattr(make, "__module__", "") != nn.SiLU.__module__:
+        raise ValueError("there is no such activation")
+    values = [ast.literal_eval(each) for each in call.args]
+    named = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+    return lambda: make(*values, **named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -118,7 +119,7 @@ def _refuse_folded(target: nn.Module, state: Mapping[str, Tensor]) -> None:
 def class_width(state: Mapping[str, Tensor], prefix: str) -> int | None:
     """Inner width of the class branches, e.g. `prefix` = "model.23.cv3"; None if there are none."""
     weight = state.get(f"{prefix}.0.2.weight")
-    return None if weight is None else weight.shape[1]
+    return None if weight is None or weight.ndim != 4 else weight.shape[1]
 
 
 def is_old_style(state: Mapping[str, Tensor], prefix: str) -> bool:
@@ -128,9 +129,7 @@ def is_old_style(state: Mapping[str, Tensor], prefix: str) -> bool:
 
 def head_prefix(state: Mapping[str, Tensor]) -> str | None:
     """`model.<i>.` of the last layer that has tensors; None for keys of another form."""
-    indices = {
-        int(parts[1]) for parts in (key.split(".", 2) for key in state) if parts[0] == "model" and parts[1].isdigit()
-    }
+    indices = {int(found[1]) for found in (re.match(r"model\.([0-9]{1,6})\.", key) for key in state) if found}
     return f"model.{max(indices)}." if indices else None
 
 
