@@ -113,7 +113,9 @@ class YOLO:
                 f"{path} holds tensors only, not which network they belong to. "
                 "Build the network first: YOLO('yolo26n.yaml').load('" + name + "')."
             )
-        self.model = build_from_state(self.ckpt.yaml, nc=self.ckpt.nc, names=self.ckpt.names, state=self.ckpt.state)
+        self.model = build_from_state(
+            self.ckpt.yaml, nc=self.ckpt.nc, names=self.ckpt.names, state=self.ckpt.state, file=path
+        )
         self.ckpt_path = str(path)
         self._weights_loaded = True
         self.overrides = {"model": str(path)}

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.artifacts.checkpoint import load_checkpoint, save_checkpoint
 from sightline.errors import MissingFileError, SettingValueError, SightlineError, TrainingError, UsageError
 from sightline.train.detect import DetectionTrainer
 
@@ -228,6 +228,16 @@ def test_what_validate_must_return_is_said(tiny_data: Path, tmp_path: Path, retu
 
     with pytest.raises(TrainingError, match=r"validate\(\) returned"):
         make(tiny_data, tmp_path, Wrong).train()
+
+
+def test_a_weights_file_cannot_make_the_trainer_build_a_giant(tiny_data: Path, tmp_path: Path):
+    trainer = make(tiny_data, tmp_path, epochs=1)
+    trainer.train()
+    content = load_checkpoint(trainer.best)
+    content["yaml"]["scales"]["n"] = [0.5, 16.0, 65536]  # depth, width, most channels
+    save_checkpoint(tmp_path / "giant.pt", content)
+    with pytest.raises(SightlineError, match="far larger than the weights"):
+        make(tiny_data, tmp_path, model=str(tmp_path / "giant.pt")).train()
 
 
 def test_eight_images_train(tiny_data: Path, tmp_path: Path):

@@ -30,4 +30,4 @@ def load_network(model: nn.Module | str | Path) -> nn.Module:
             f"{model} holds tensors only, not which network they belong to. "
             f"Build the network first: YOLO('yolo26n.yaml').load('{model}')."
         )
-    return build_from_state(weights.yaml, nc=weights.nc, names=weights.names, state=weights.state)
+    return build_from_state(weights.yaml, nc=weights.nc, names=weights.names, state=weights.state, file=model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from sightline.errors import ModelError, SettingValueError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.targets import send_and_keep
 from sightline.losses.terms.classification import class_weights
+from sightline.models.budget import Budget
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import transfer
 from sightline.train.trainer import BaseTrainer
@@ -54,7 +56,11 @@ class DetectionTrainer(BaseTrainer):
                 )
             state = self.checkpoint["run"]["raw_model"]
             self.model = build_from_state(
-                self.checkpoint["yaml"], nc=self.data["nc"], names=self.data["names"], state=state
+                self.checkpoint["yaml"],
+                nc=self.data["nc"],
+                names=self.data["names"],
+                state=state,
+                file=str(self.args.resume),
             )
             return None
         if self.model is None and self.source is None:
@@ -72,7 +78,9 @@ class DetectionTrainer(BaseTrainer):
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """A network with the data's classes; `weights` is a module, a WeightsFile or a state dict."""
-        model = build_model(cfg, nc=self.data["nc"], ch=self.data["channels"], names=self.data["names"])
+        from_file = isinstance(weights, WeightsFile) and cfg is weights.yaml  # which could name any size
+        with Budget(weights.state) if from_file else contextlib.nullcontext():
+            model = build_model(cfg, nc=self.data["nc"], ch=self.data["channels"], names=self.data["names"])
         if weights is not None:
             state = weights.state_dict() if isinstance(weights, nn.Module) else getattr(weights, "state", weights)
             names = getattr(weights, "names", None)
@@ -124,6 +132,10 @@ class DetectionTrainer(BaseTrainer):
     def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         if mode == "train":
+            if self.args.is_user_set("workers") and self.args.workers and self.device.type == "cpu":
+                LOGGER.info(
+                    f"workers={self.args.workers}: on a CPU batches are prepared between the steps, which is faster."
+                )
             self._check_batches(images=len(dataset), batch=batch_size)
         return loader.build_loader(
             dataset,
