@@ -22,10 +22,11 @@ COUNTS = {"train": 300, "val": 60}
 SIZE = 320  # pixels, both sides
 SIDES = (12, 160)  # pixels, of the box of what is visible
 SMALL = 24  # pixels: below it an object counts as small
+OVER = 0.35  # how often an object is put over another one, where there is one
 BACKGROUNDS = 10  # every tenth image has no object
-MOST_HIDDEN = 0.45  # of an object's area: what remains still tells the class
-TILT = 20  # degrees to either side. With any angle allowed, telling the classes apart takes a network twice as long
-CONTRAST = 100  # of 255, in at least one channel, between an object and what lies below it
+MOST_HIDDEN = 0.4  # of an object's area: what remains still tells the class
+TILT = 10  # degrees to either side: with any angle allowed, the classes take a network twice as long to tell apart
+CONTRAST = 100  # in one channel at least, to what lies below; above 107 there might be no such colour
 LEVELS = 4  # colours are multiples of it: nobody sees it, and the files are half as large
 SEED = 1  # another number is another data set; so is any change to the drawing
 
@@ -114,8 +115,8 @@ def _polygon(rng: np.random.Generator, kind: int) -> np.ndarray:
     """(V, 2) corners in pixels around 0, tilted, stretched a little, of a size drawn for all classes alike."""
     stretch = np.array([1.0, rng.uniform(0.8, 1.25)])
     corners = (outline(kind) * stretch) @ _turn(np.radians(rng.uniform(-TILT, TILT))).T
-    small = rng.random() < 0.17
-    longest = rng.uniform(14, SMALL - 1) if small else np.exp(rng.uniform(np.log(30), np.log(150)))
+    small = rng.random() < 0.16
+    longest = rng.uniform(14, SMALL - 1) if small else np.exp(rng.uniform(np.log(48), np.log(150)))
     sides = np.ptp(corners, axis=0)
     # A box must not get thinner than the smallest side the data set promises.
     return corners * max(longest / sides.max(), (SIDES[0] + 1.5) / sides.min())
@@ -144,7 +145,7 @@ def _place(
 ) -> tuple[np.ndarray, np.ndarray, int, int] | None:
     """A place for a new object: (coverage, inside, left, top), or None after a number of tries.
 
-    Half of the objects are put over the edge of another one, the others beside all of them.
+    Some objects are put over the edge of another one, the others beside all of them.
     """
     corners = _polygon(rng, kind)
     corners -= corners.min(axis=0) - 1
@@ -155,7 +156,7 @@ def _place(
     inside = coverage > 0.5
     if min(np.ptp(np.argwhere(inside), axis=0) + 1) < SIDES[0]:  # thin tips may cover less than half of their pixels
         return None
-    over = len(areas) > 0 and rng.random() < 0.5
+    over = len(areas) > 0 and rng.random() < OVER
     for _ in range(40):
         left, top = int(rng.integers(0, SIZE - width + 1)), int(rng.integers(0, SIZE - height + 1))
         if over:
@@ -229,7 +230,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     """(320, 320, 3) float32: two or three colours mixed by noise, stripes or patches, with grain."""
     style = int(rng.integers(4))
     first = _colour(rng)
-    second = (first + rng.uniform(-60, 60, 3)).clip(10, 245)
+    second = (first + rng.uniform(-45, 45, 3)).clip(10, 245)
     mix = 0.6 * _noise(rng, int(rng.integers(2, 6))) + 0.4 * _noise(rng, int(rng.integers(8, 24)))
     if style == 1:
         mix = 0.5 * mix + 0.5 * _waves(rng)
@@ -253,7 +254,7 @@ def _paint(rng: np.random.Generator, image: np.ndarray, coverage: np.ndarray, le
     colour = _colour(rng)
     while np.abs(colour - below).max() < CONTRAST:
         colour = _colour(rng)
-    other = colour + np.sign(colour - below) * rng.uniform(0, 40)  # away from the background, never towards it
+    other = colour + np.sign(colour - below) * rng.uniform(0, 25)  # away from the background, never towards it
     style = int(rng.integers(4))
     if style == 0:
         mix = np.zeros((height, width))
