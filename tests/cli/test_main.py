@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 from typing import Any
@@ -262,13 +261,16 @@ def test_help_and_errors_come_without_torch(line: str, code: int):
 
 
 def test_help_and_errors_take_less_than_half_a_second():
+    """Of the processor, whatever else runs on the machine; benchmarks/import_time.py looks at the clock."""
     command = [sys.executable, "-m", "sightline"]
     for words, code in ((["--help"], 0), (["train", "model=a.pt", "data=shapes", "epoch=5"], 2)):
         seconds = []
-        for _ in range(3):  # the best of three: other work on the machine only ever adds
-            start = time.perf_counter()
+        for _ in range(3):  # the best of three: a cold disk and a slow phase of the machine only ever add
+            before = os.times()
             assert subprocess.run([*command, *words], capture_output=True).returncode == code
-            seconds.append(time.perf_counter() - start)
+            after = os.times()
+            used = after.children_user + after.children_system - before.children_user - before.children_system
+            seconds.append(used)
         assert min(seconds) < 0.5
 
 

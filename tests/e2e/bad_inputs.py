@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,12 @@ def described(text: str) -> Prepare:
 
 
 def broken_inside(here: Path) -> None:
-    """A picture whose head and tail are whole: only decoding shows that it is damaged."""
+    """A picture that is whole but for what its pixels are packed into, checksum included: only decoding shows it."""
     file = here / "images/train/3.png"
     whole = file.read_bytes()
-    file.write_bytes(whole[:100] + bytes(300) + whole[-12:])
+    head, tail = whole[:33], whole[-12:]  # signature and IHDR; IEND
+    pixels = b"IDAT" + bytes(300)
+    file.write_bytes(head + (300).to_bytes(4, "big") + pixels + zlib.crc32(pixels).to_bytes(4, "big") + tail)
 
 
 def remove_labels(here: Path) -> None:
