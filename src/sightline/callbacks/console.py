@@ -39,6 +39,8 @@ class Console(Callback):
         )
         for name, (value, origin) in trainer.args.changed().items():
             LOGGER.info(f"  {name}={value}  ({origin})")
+        for name, effect in trainer.in_force.items():
+            LOGGER.info(f"  {name}: {effect}")
         LOGGER.info(
             f"{len(trainer.train_loader.dataset)} training and {len(trainer.test_loader.dataset)} validation images, "
             f"{trainer.epochs} epochs of {len(trainer.train_loader)} batches, results in {trainer.save_dir}"

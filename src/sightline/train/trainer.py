@@ -119,6 +119,7 @@ class BaseTrainer(CallbackHost):
         self.time_before = 0.0  # seconds of the runs that this one resumes
         self.frozen_by_user: frozenset[str] = frozenset()  # parameters whose requires_grad was off before the run
         self.freeze_layer_names: list[str] = []
+        self.in_force: dict[str, str] = {}  # setting → what it does in this run; shown at the start
         self.plots: dict[str, Any] = {}
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
         self.world_size = 1
