@@ -187,11 +187,13 @@ class YOLO:
 
     # ------------------------------------------------------------------ training, validation, prediction
 
-    def train(self, trainer: Any = None, **settings: Any) -> Any:
+    def train(self, trainer: Any = None, *, callbacks: Any = None, **settings: Any) -> Any:
         """Train; afterwards this object holds the best weights. Returns the metrics of the final validation.
 
         Args:
             trainer: a subclass of the task's trainer, used in its place.
+            callbacks: for this run, after those of `add_callback`: a list of Callback objects, pairs (event, function),
+                tables {event: function}, or functions that bear the name of their event.
             settings: any training setting, for example data="bccd.yaml", epochs=100, imgsz=320.
 
         Raises:
@@ -199,7 +201,7 @@ class YOLO:
             DataError, MissingFileError, OutputError: the data cannot be used, the run folder not be written.
         """
         self._refuse_another_model(settings)
-        return self._run("train", settings, origin="code", part=trainer)
+        return self._run("train", settings, origin="code", part=trainer, callbacks=callbacks)
 
     def val(self, validator: Any = None, **settings: Any) -> Any:
         """Validate; returns the metrics object (`.box.map`, `.results_dict`, …). `data`: as in training."""
@@ -215,7 +217,14 @@ class YOLO:
         return self.predict(source, stream=stream, **settings)
 
     def _run(
-        self, mode: str, settings: Mapping[str, Any], *, origin: str, part: Any = None, stream: bool = False
+        self,
+        mode: str,
+        settings: Mapping[str, Any],
+        *,
+        origin: str,
+        part: Any = None,
+        stream: bool = False,
+        callbacks: Any = None,
     ) -> Any:
         """What the methods above and the command line have in common: one checked Settings object, then the part.
 
@@ -225,6 +234,7 @@ class YOLO:
             origin: where that came from, "code" or "command line".
             part: a class in the place of the task's trainer, validator or predictor.
             stream: predict as a generator.
+            callbacks: train with these, too.
         """
         given = {name: value for name, value in settings.items() if name != "model"}
         source = given.pop("source", None) if mode == "predict" else None
@@ -241,7 +251,7 @@ class YOLO:
         check_supported(checked)
         configure(verbose=checked.verbose)
         if mode == "train":
-            return self._train(checked, {**remembered, **given}, part)
+            return self._train(checked, {**remembered, **given}, part, callback_base.entries(callbacks))
         if self._is_untrained() and not self._said_untrained:
             self._said_untrained = True
             LOGGER.warning(
@@ -252,7 +262,7 @@ class YOLO:
             return self._val(checked, part)
         return self._predict(checked, part, checked.source if source is None else source, stream)
 
-    def _train(self, settings: Settings, given: Mapping[str, Any], part: Any) -> Any:
+    def _train(self, settings: Settings, given: Mapping[str, Any], part: Any, callbacks: list[Any]) -> Any:
         from_here = not self._is_untrained()  # else the trainer makes its own random weights, from its seed
         if from_here and not settings.resume and is_folded(self.model.state_dict()):
             raise ModelError(
@@ -260,6 +270,7 @@ class YOLO:
                 "Start from the weights of before."
             )
         self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
+        self.trainer.add_callbacks(callbacks)
         if from_here and self.trainer.checkpoint is None:
             self.trainer.source = self.model
         self.trainer.frozen_by_user = freeze.frozen_names(self.model)
@@ -355,13 +366,11 @@ class YOLO:
     def device(self) -> Any:
         return next(self.model.parameters()).device
 
-    def add_callback(self, event: str, func: Callable[[Any], Any]) -> None:
-        """Call `func` with the trainer, validator or predictor at `event` (`sightline.callbacks.base` lists them)."""
-        if not callable(func):
-            raise SettingTypeError(
-                f"The callback for {event} is {func!r:.80} ({type(func).__name__}). Give a function of one argument."
-            )
-        self.callbacks[callback_base.check_event(event)].append(func)
+    def add_callback(self, event: str | callback_base.Callback, func: Callable[[Any], Any] | None = None) -> None:
+        """Call `func` with the trainer, validator or predictor at `event` (`sightline.callbacks.base` lists them); or
+        let a Callback object listen."""
+        for name, function in callback_base.entries([(event, func) if isinstance(event, str) else event]):
+            self.callbacks[name].append(function)
 
     def clear_callback(self, event: str) -> None:
         self.callbacks[callback_base.check_event(event)] = []

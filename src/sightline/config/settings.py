@@ -67,6 +67,7 @@ class Settings(
     model_config = ConfigDict(extra="forbid", validate_assignment=True, arbitrary_types_allowed=True)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)  # only names that are not "default"
+    _version: int = PrivateAttr(default=0)
 
     def __init__(self, **values: Any) -> None:
         current = names.current_names(values, DEFAULTS)
@@ -75,6 +76,14 @@ class Settings(
         except ValidationError as error:
             raise _translate(error, current) from None
         self._origins = dict.fromkeys(current, CODE)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal values from equal origins, however they came about."""
+        return (
+            isinstance(other, Settings)
+            and dict(self.items()) == dict(other.items())
+            and (self.origins() == other.origins())
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -116,6 +125,7 @@ class Settings(
                 self.__dict__[current] = before  # a rule that joins settings runs after the value has been set
                 raise _translate(error, {**self.__dict__, current: checked}) from None
             self._origins[current] = origin
+            self._version += 1
 
     def fill_auto(self, name: str, value: Any) -> bool:
         """Set a value that nobody asked for; returns False, and does nothing, where somebody did."""
@@ -123,6 +133,11 @@ class Settings(
             return False
         self.assign(name, value, origin=AUTO)
         return True
+
+    @property
+    def version(self) -> int:
+        """Grows with every assignment, so that whoever holds copies of values can see that it has to look again."""
+        return self._version
 
     def origin(self, name: str) -> str:
         """Where a value came from: default, preset, file:…, command line, code, auto or checkpoint."""

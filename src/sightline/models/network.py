@@ -121,9 +121,10 @@ class DetectionModel(nn.Module):
         return E2ELoss(self, v8DetectionLoss) if self.end2end else v8DetectionLoss(self)
 
     def load(self, weights: nn.Module | Mapping[str, Any], verbose: bool = True) -> TransferReport:
-        """Take over what fits from another network or a state dict (see `weights.transfer`)."""
+        """Take over what fits from another network, a state dict, or weights that were read from a file (as a trainer's
+        `get_model` gets them). See `weights.transfer`."""
         names = getattr(weights, "names", None)
-        state = weights.state_dict() if isinstance(weights, nn.Module) else dict(weights)
+        state = weights.state_dict() if isinstance(weights, nn.Module) else dict(getattr(weights, "state", weights))
         report = transfer(self, state, source_names=names)
         if verbose:
             LOGGER.info(report.summary())

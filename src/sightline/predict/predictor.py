@@ -28,6 +28,7 @@ from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.backends.timing import StageTimer
 from sightline.backends.torch_model import TorchModel, private_copy
+from sightline.callbacks.base import call_all
 from sightline.config.image_size import fit_imgsz
 from sightline.config.load import make_settings
 from sightline.config.settings import Settings
@@ -289,8 +290,7 @@ class BasePredictor:
         self.callbacks[event] = [*(self.callbacks.get(event) or []), function]
 
     def run_callbacks(self, event: str) -> None:
-        for function in self.callbacks.get(event) or ():
-            function(self)
+        call_all(self.callbacks.get(event), event, self)
 
     # ------------------------------------------------------------------ small parts
 

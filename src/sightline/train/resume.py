@@ -60,7 +60,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "raw_model": trainer.model.state_dict(),
         "ema": trainer.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": trainer.scheduler.state_dict(),
+        "scheduler": trainer.schedule.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "stopper": trainer.stopper.state_dict(),
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
@@ -130,7 +130,7 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.model.load_state_dict(run["raw_model"])
     trainer.ema.load_state_dict(run["ema"])
     trainer.optimizer.load_state_dict(run["optimizer"])
-    trainer.scheduler.load_state_dict(run["scheduler"])
+    trainer.schedule.load_state_dict(run["scheduler"])
     trainer.scaler.load_state_dict(run["scaler"])
     trainer.stopper.load_state_dict(run["stopper"])
     if run["criterion"]:

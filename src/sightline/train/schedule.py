@@ -5,9 +5,12 @@ Values are those of the specification, training.md section 12.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from sightline.log import LOGGER
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -80,7 +83,6 @@ class Schedule:
         warmup_bias_lr: float = 0.1,
         fixed_time: bool = False,
     ) -> None:
-        self.optimizer = optimizer
         self.epochs = epochs
         self.batches = batches
         self.lrf = lrf
@@ -94,6 +96,11 @@ class Schedule:
         self.warmup = warmup_iterations(epochs, warmup_epochs, batches)
         self.accumulate = self.target  # what holds now
         self.last_epoch = -1
+        self.adopt(optimizer)
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        """Move the numbers of this optimizer from now on."""
+        self.optimizer = optimizer
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -141,6 +148,23 @@ class Schedule:
                 group["momentum"] = ramp(iteration, self.warmup, self.warmup_momentum, self.momentum)
         return self.accumulate
 
+    def follow(self, settings: Settings) -> None:
+        """Take over settings that have changed during the run."""
+        self.lrf, self.momentum = settings.lrf, settings.momentum
+        self.shape = cosine_factor if settings.cos_lr else linear_factor
+        self.warmup_epochs, self.warmup_momentum = settings.warmup_epochs, settings.warmup_momentum
+        self.warmup_bias_lr = settings.warmup_bias_lr
+        target = accumulation_target(settings.batch, settings.nbs)
+        if settings.time is None:
+            target = max(1, min(target, self.batches * settings.epochs))
+        if target != self.target:
+            self.target = self.accumulate = target
+        self.replan(settings.epochs)
+        for group in self.optimizer.param_groups:
+            if "momentum" in group:
+                group["momentum"] = self.momentum
+        self.at_epoch_start(self.last_epoch)
+
     def replan(self, epochs: int) -> None:
         """Stretch or shrink the run to another number of epochs; used when time, not epochs, is the budget."""
         self.epochs = epochs
@@ -160,3 +184,56 @@ class Schedule:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what moved. Settings (lrf, warm-up, …) are those of the run that goes on."""
         self.accumulate, self.last_epoch = state["accumulate"], state["last_epoch"]
+
+
+class TorchSchedule:
+    """A learning-rate scheduler of torch (or like it) in the place of `Schedule`: one `step` an epoch, no warm-up.
+
+    Args:
+        scheduler: anything with `step`, `state_dict` and `load_state_dict`. One that wants a metric
+            (`ReduceLROnPlateau`) gets the fitness of the epoch before.
+        before: the schedule that it replaces; batches per step stay as they are there.
+        epoch: the epoch in which it does.
+        fitness: called for the last fitness, None if there was no validation.
+    """
+
+    def __init__(
+        self, scheduler: Any, before: Schedule | TorchSchedule | None, epoch: int, fitness: Callable[[], Any]
+    ) -> None:
+        self.scheduler = scheduler
+        self.fitness = fitness
+        self.accumulate: int = before.target if isinstance(before, Schedule) else getattr(before, "accumulate", 1)
+        self.factor = getattr(before, "factor", None)
+        self.last_epoch: int = getattr(before, "last_epoch", -1)
+        # torch's schedulers make their first step when they are built, for the epoch that comes or is there.
+        self.has_stepped = self.last_epoch < epoch
+
+    def at_epoch_start(self, epoch: int) -> None:
+        if not self.has_stepped and "metrics" not in inspect.signature(self.scheduler.step).parameters:
+            self.scheduler.step()
+        elif not self.has_stepped and self.fitness() is not None:
+            self.scheduler.step(self.fitness())
+        self.last_epoch, self.has_stepped = epoch, False
+
+    def at_iteration(self, iteration: int, epoch: int) -> int:
+        return self.accumulate
+
+    def adopt(self, optimizer: Optimizer) -> None:
+        """The optimizer was replaced, too: torch's schedulers know theirs by this name."""
+        self.scheduler.optimizer = optimizer
+
+    def follow(self, settings: Settings) -> None:
+        LOGGER.warning(
+            f"the learning rate is up to {type(self.scheduler).__name__}: epochs, lrf, cos_lr, momentum, warmup_* and "
+            "nbs do not change it any more."
+        )
+
+    def replan(self, epochs: int) -> None:
+        """Its own business."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.scheduler.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state)
+        self.has_stepped = False

@@ -23,30 +23,37 @@ from sightline.artifacts.checkpoint import save_checkpoint
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.artifacts.tables import ResultsTable
 from sightline.backends.device import select_device
-from sightline.callbacks.base import CallbackHost, CallbackTable
+from sightline.callbacks.base import CallbackHost
 from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.config.load import settings_of_run, to_yaml
-from sightline.config.settings import Settings
+from sightline.config.settings import CODE, DEFAULTS, Settings
 from sightline.errors import SettingValueError, TrainingError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
+from sightline.losses.items import named_items
 from sightline.train import freeze, recipe, resume
 from sightline.train.ema import ModelEMA
 from sightline.train.environment import run_environment
 from sightline.train.guard import StepGuard
+from sightline.train.live_settings import LiveSettings
 from sightline.train.optim import build_optimizer
 from sightline.train.precision import Precision, choose
-from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
+from sightline.train.schedule import Schedule, TorchSchedule, scaled_weight_decay, warmup_iterations
 
 
 class BaseTrainer(CallbackHost):
     """Trains one network on one data set.
 
+    Every method without underscore may be overridden, every attribute read, and these replaced by your own while it
+    runs: `optimizer`, `scheduler`, `scaler`, `ema`, `validator`, loaders, `stopper`. Assigning the name of a setting
+    (`trainer.warmup_momentum = 0.8`) is the same as assigning it on `args`: it is checked, recorded and in force from
+    the next batch on. `stop_training = True` ends the run after the epoch. docs/customising.md is the guide.
+
     Args:
         cfg: settings to start from: a Settings object, a YAML file, a dict or None for the defaults.
         overrides: settings that come on top, as a plain dict.
-        _callbacks: event → list of functions, each called with the trainer.
+        _callbacks: event → list of functions, each called with the trainer; or a list, see `callbacks.base.entries`.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -59,7 +66,7 @@ class BaseTrainer(CallbackHost):
         self,
         cfg: Settings | Mapping[str, Any] | str | Path | None = None,
         overrides: Mapping[str, Any] | None = None,
-        _callbacks: CallbackTable | None = None,
+        _callbacks: Any = None,
     ) -> None:
         self.args: Settings = settings_of_run(cfg, overrides or {}, self.task)
         self.checkpoint: dict[str, Any] | None = self.check_resume()
@@ -75,6 +82,7 @@ class BaseTrainer(CallbackHost):
         self.ema: Any = None
         self.optimizer: Any = None
         self.scheduler: Any = None
+        self.schedule: Any = None  # what drives the learning rates: the scheduler, in a common form
         self.lf: Callable[[float], float] | None = None
         self.train_loader: Any = None
         self.test_loader: Any = None
@@ -96,7 +104,8 @@ class BaseTrainer(CallbackHost):
         self.batch_index = 0
         self.accumulate = 1
         self.last_opt_step = -1
-        self.stop = False
+        self.stop = False  # leave the batch loop, finish the epoch, end the run
+        self.stop_training = False  # end the run after this epoch
         self.mixing = True  # mosaic and its kind; False from close_mosaic on
         self.images_in_batch = 0
         self.loss: Tensor | None = None
@@ -124,6 +133,43 @@ class BaseTrainer(CallbackHost):
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
         self.world_size = 1
         self.ddp = False
+        self.live = LiveSettings(self)
+        self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
+
+    # ------------------------------------------------------------------ what users assign
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__.get("_own_names", ())
+        if own and name in DEFAULTS and name not in own and not hasattr(type(self), name):
+            self.args.assign(name, value, origin=CODE)
+            return
+        if name == "scheduler":
+            ours = value is None or hasattr(value, "at_iteration")
+            self.schedule = value if ours else TorchSchedule(value, self.schedule, self.epoch, lambda: self.fitness)
+        super().__setattr__(name, value)
+        if name == "optimizer" and value is not None:
+            self._use_optimizer(value)
+
+    def __getattr__(self, name: str) -> Any:
+        """A setting that the trainer has no attribute for is read from `args`."""
+        if name in DEFAULTS and "args" in self.__dict__:
+            return getattr(self.args, name)
+        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+
+    def _use_optimizer(self, optimizer: Any) -> None:
+        """Fire the events of a step wherever the step is made, and let the schedule move this optimizer's groups."""
+        if hasattr(optimizer, "register_step_pre_hook"):
+            optimizer.register_step_pre_hook(lambda *_: self._optimizer_event(optimizer, "optimizer_step"))
+            optimizer.register_step_post_hook(
+                lambda *_: self._optimizer_event(optimizer, "on_params_update", "on_before_zero_grad")
+            )
+        if self.schedule is not None:
+            self.schedule.adopt(optimizer)
+
+    def _optimizer_event(self, optimizer: Any, *events: str) -> None:
+        if optimizer is self.optimizer:  # not one that has been replaced
+            for event in events:
+                self.run_callbacks(event)
 
     # ------------------------------------------------------------------ the loop
 
@@ -151,17 +197,18 @@ class BaseTrainer(CallbackHost):
             for index, batch in enumerate(self.train_loader):
                 self.batch_index = index
                 self.run_callbacks("on_train_batch_start")
-                self.accumulate = self.scheduler.at_iteration(self.iteration, self.epoch)
+                self.live.follow()
+                self.accumulate = self.schedule.at_iteration(self.iteration, self.epoch)
                 with self.precision.autocast():
                     batch = self.preprocess_batch(batch)
-                    loss, self.loss_items = self.model(batch)
+                    loss, items = self.model(batch)
                     self.loss = loss.sum()
-                self._track_loss(batch)
+                self._track_loss(items, batch)
+                self.run_callbacks("on_before_backward")
                 self.scaler.scale(self.loss).backward()
                 self.guard.heal(self.model, self.ema)
                 if self._step_is_due():
-                    self.optimizer_step()
-                    self.last_opt_step = self.iteration
+                    self._step()
                 if self.args.plots and self.iteration in self.plot_idx:
                     self.plot_training_samples(batch, self.iteration)
                 self.run_callbacks("on_train_batch_end")
@@ -173,7 +220,7 @@ class BaseTrainer(CallbackHost):
             self._handle_nan_recovery(self.epoch)
             self._record_epoch()
             self.run_callbacks("on_fit_epoch_end")
-            if self.stop:
+            if self.stop or self.stop_training:
                 break
         self.final_eval()
         self.run_callbacks("on_train_end")
@@ -181,8 +228,10 @@ class BaseTrainer(CallbackHost):
     def _begin_epoch(self) -> None:
         self.epoch_time_start = time.time()
         self.tloss = None
+        self.batch_index = 0
         self.run_callbacks("on_train_epoch_start")
-        self.scheduler.at_epoch_start(self.epoch)
+        self.live.follow()
+        self.schedule.at_epoch_start(self.epoch)
         self._model_train()
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
@@ -192,9 +241,10 @@ class BaseTrainer(CallbackHost):
         criterion = getattr(self.model, "criterion", None)
         if hasattr(criterion, "update"):
             criterion.update()
-        self.lr = {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        self.lr = self._learning_rates()
         self.run_callbacks("on_train_epoch_end")
-        self.ema.update_attr(self.model)
+        if hasattr(self.ema, "update_attr"):
+            self.ema.update_attr(self.model)
 
     def _record_epoch(self) -> None:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
@@ -204,6 +254,7 @@ class BaseTrainer(CallbackHost):
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
+        self.stop |= self.stop_training
         self._time_is_up()  # validation counts, too: no epoch is begun that has no time
         self._replan_for_time()
         self.new_best = self._is_new_best()
@@ -222,12 +273,20 @@ class BaseTrainer(CallbackHost):
         limit = self.args.clip_grad or math.inf
         self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=limit)
         self.guard.gate(self.optimizer, self.grad_norm.isfinite())
-        self.run_callbacks("optimizer_step")
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.run_callbacks("on_before_zero_grad")
         self.optimizer.zero_grad()
-        self.ema.update(self.model, self.guard.finite)
+        if isinstance(self.ema, ModelEMA):
+            self.ema.update(self.model, self.guard.finite)
+        else:  # a user's own
+            self.ema.update(self.model)
+
+    def _step(self) -> None:
+        """`optimizer_step`, whoever wrote it, with the moments around it."""
+        self.run_callbacks("on_before_optimizer_step")
+        self.optimizer_step()
+        self.last_opt_step = self.iteration
+        self.run_callbacks("on_after_optimizer_step")
 
     def _step_is_due(self) -> bool:
         return self.iteration - self.last_opt_step >= self.accumulate
@@ -235,14 +294,14 @@ class BaseTrainer(CallbackHost):
     def _step_leftover_gradients(self) -> None:
         """Nothing accumulated is dropped: an epoch that may be the last ends with a step. Others carry it over."""
         if self._may_be_last_epoch() and self.last_opt_step != self.iteration:
-            self.optimizer_step()
-            self.last_opt_step = self.iteration
+            self._step()
 
     def _may_be_last_epoch(self) -> bool:
-        return self.epoch + 1 >= self.epochs or self.stop or self.stopper.possible_stop
+        return self.epoch + 1 >= self.epochs or self.stop or self.stop_training or self.stopper.possible_stop
 
-    def _track_loss(self, batch: dict[str, Any]) -> None:
+    def _track_loss(self, items: Any, batch: dict[str, Any]) -> None:
         """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
+        self.loss_items = named_items(items, self.loss_names)
         self.images_in_batch = len(batch["img"])
         self.loss_names = tuple(self.loss_items)
         if self.tloss is None:
@@ -275,9 +334,11 @@ class BaseTrainer(CallbackHost):
         self.set_class_weights()
         self.ema = ModelEMA(self.model, decay=self.args.ema_decay, tau=self.args.ema_tau)
         self.metrics = dict.fromkeys([*self.metric_keys(), *self.label_loss_items(prefix="val")], 0.0)
+        self.live.begin()
         self.resume_training(self.checkpoint)
+        self.lr = self._learning_rates()
         self._remove_old_results()
-        self._write_args()
+        self.write_args()
         if self.args.plots:
             self._try(self.plot_training_labels)
         self.run_callbacks("on_pretrain_routine_end")
@@ -304,6 +365,9 @@ class BaseTrainer(CallbackHost):
         self.lf = self.scheduler.factor
         self.accumulate = self.scheduler.accumulate
 
+    def _learning_rates(self) -> dict[str, float]:
+        return {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+
     def _setup_ddp(self) -> None:
         """Join the other processes of the run. Not built yet; the settings refuse several devices before this."""
         raise TrainingError("Training on several devices is not in sightline yet. Give one device.")
@@ -329,7 +393,7 @@ class BaseTrainer(CallbackHost):
             for old in (self.csv, self.last, self.best):
                 old.unlink(missing_ok=True)
 
-    def _write_args(self) -> None:
+    def write_args(self) -> None:
         """What really runs, with the origin of each value as a comment."""
         with atomic_write(self.save_dir / "args.yaml", "w", encoding="utf-8") as file:
             file.write(to_yaml(self.args, save_dir=str(self.save_dir)))
@@ -561,6 +625,10 @@ class BaseTrainer(CallbackHost):
         """Whether any part of a step runs below float32."""
         return self.precision.name != "fp32"
 
+    @amp.setter
+    def amp(self, value: bool | str) -> None:
+        self.args.amp = value
+
     def remaining_seconds(self) -> float:
         """What the epochs that are left will take, at the pace so far."""
         done = self.epoch + 1 - self.start_epoch
@@ -588,7 +656,7 @@ class BaseTrainer(CallbackHost):
         epochs = max(math.ceil(self.args.time * 3600 / seconds_per_epoch), self.epoch + 1)
         if epochs != self.epochs:
             self.args.assign("epochs", epochs, origin="auto")
-            self.scheduler.replan(epochs)
+            self.schedule.replan(epochs)
 
     def _model_train(self) -> None:
         """Training mode; BatchNorm of frozen layers keeps its statistics."""

@@ -15,10 +15,12 @@ from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.backends.timing import StageTimer
 from sightline.backends.torch_model import TorchModel, evaluating, private_copy
+from sightline.callbacks.base import call_all
 from sightline.config.load import make_settings
 from sightline.config.settings import Settings
 from sightline.errors import DataError, ModelError, UsageError
 from sightline.log import LOGGER
+from sightline.losses.items import named_items
 from sightline.metrics.detect import STAGES
 
 # The lowest score that counts when nobody says otherwise: recall is measured down to the last unsure box.
@@ -80,6 +82,7 @@ class BaseValidator:
         self.seen = 0
         self.batch_i = 0
         self.loss: dict[str, Tensor] = {}
+        self.loss_names: tuple[str, ...] = ()  # for a loss that gives its items without names
         self.speed: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self.metrics: Any = None
         self.jdict: list[dict[str, Any]] = []
@@ -155,8 +158,8 @@ class BaseValidator:
     def _add_loss(self, network: TorchModel, batch: dict[str, Any], output: Any) -> None:
         """Losses are means over a batch; weighted with its size they add up to a mean over all images."""
         _, items = network.network.loss(batch, output)
-        for name, value in items.items():
-            self.loss[name] = self.loss.get(name, 0) + value.detach() * len(batch["img"])
+        for name, value in named_items(items, self.loss_names).items():
+            self.loss[name] = self.loss.get(name, 0) + value * len(batch["img"])
 
     # ------------------------------------------------------------------ the two ways in
 
@@ -172,6 +175,7 @@ class BaseValidator:
         self.plots = bool(self.args.plots and last)
         network = trainer.ema.ema if trainer.ema is not None else trainer.model
         self.data, self.names = trainer.data, dict(trainer.data["names"])
+        self.loss_names = tuple(getattr(trainer, "loss_names", ()))
         self.fit_to_data(self.names, self.names)
         with evaluating(
             network,
@@ -284,8 +288,7 @@ class BaseValidator:
 
     def run_callbacks(self, event: str) -> None:
         """Call everything that listens to `event`."""
-        for callback in self.callbacks.get(event) or []:
-            callback(self)
+        call_all(self.callbacks.get(event), event, self)
 
     def _try(self, draw: Callable[..., None], *arguments: Any) -> None:
         """A picture that cannot be drawn does not end a validation."""
