@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from sightline.config.kinds import (
+    Automatic,
     Batch,
     Cache,
     Classes,
@@ -129,6 +130,19 @@ class ModelSettings(BaseModel):
         "Layers that are not trained.",
         "train",
         allowed="how many from the front, or a list of layer numbers and parameter names",
+    )
+    norm: Annotated[Literal["bn", "gn"], BeforeValidator(choice("bn", "gn", fold=True))] | None = setting(
+        None,
+        "Normalisation: bn (BatchNorm) or gn (GroupNorm in its place); None is what the network has.",
+        "train",
+        new=True,
+    )
+    sync_bn: Automatic = setting(
+        "auto",
+        "BatchNorm over the images of all processes; auto: with several, of 16 images each or fewer.",
+        "train",
+        allowed="auto, True, False",
+        new=True,
     )
     resume: SwitchOrFile = setting(
         False, "Go on with an interrupted run: True, or its last.pt.", "train", allowed="True, False or a file"

@@ -188,6 +188,11 @@ def as_precision(value: Any) -> bool | str:
     return choice("auto", "fp16", "bf16", "fp32", fold=True)(value)
 
 
+def as_automatic(value: Any) -> bool | str:
+    """True, False or "auto"."""
+    return value if isinstance(value, bool) else choice("auto", fold=True)(value)
+
+
 def as_switch_or_file(value: Any) -> bool | str:
     return value if isinstance(value, bool) else as_file(value)
 
@@ -269,6 +274,7 @@ Fraction = Annotated[int | float | list[int | float], BeforeValidator(as_fractio
 Scale = Annotated[float | list[float], BeforeValidator(as_scale)]
 Cache = Annotated[bool | str, BeforeValidator(as_cache)]
 PrecisionChoice = Annotated[bool | str, BeforeValidator(as_precision)]
+Automatic = Annotated[bool | str, BeforeValidator(as_automatic)]
 SwitchOrFile = Annotated[bool | str, BeforeValidator(as_switch_or_file)]
 Classes = Annotated[list[int], BeforeValidator(as_classes)]
 Freeze = Annotated[int | list[int | str], BeforeValidator(as_freeze)]

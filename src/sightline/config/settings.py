@@ -105,6 +105,8 @@ class Settings(
                     f"val_interval={self.val_interval} asks for a validation every {self.val_interval} epochs, "
                     "but val=False asks for none: leave one of them out."
                 )
+            if self.norm == "gn" and self.sync_bn is True:
+                raise _joined("sync_bn=True synchronises BatchNorm, but norm=gn leaves none: leave one of them out.")
         if self.single_cls and self.cls_pw > 0:
             raise _joined(
                 f"cls_pw={self.cls_pw} weighs classes against each other, but single_cls=True leaves only one: "

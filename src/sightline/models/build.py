@@ -99,7 +99,9 @@ def _build_from_state(
         network = build_model(yaml, nc=nc, names=names)
         if prefix is not None and isinstance(network.head, Detect):
             _fit_head(network.head, state, prefix)
-    if is_folded(state):
+    # A head of two branch pairs of which one is left was folded, too (with GroupNorm the layers do not show it).
+    pairs = [f"{prefix}{name}cv3.0.2.bias" in state for name in ("", "one2one_")]
+    if is_folded(state) or (network.end2end and pairs.count(True) == 1):
         network.use_end2end(f"{prefix}one2one_cv3.0.2.bias" in state)
         network.fuse(verbose=False)
     own = network.state_dict()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sightline.models.stack import run_on_meta
 from sightline.nn.attention import Attention
 
-COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Attention, nn.BatchNorm2d, nn.SiLU)
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Attention, nn.BatchNorm2d, nn.GroupNorm, nn.SiLU)
 
 
 def summary(network: nn.Module, *, imgsz: int = 640) -> tuple[int, int, int, float]:
@@ -45,7 +45,7 @@ def gflops(network: nn.Module, *, imgsz: int = 640) -> float:
     """Arithmetic for one square image, in 10⁹ operations.
 
     Counted are two for each multiply-add of a convolution, a linear layer or attention (queries with keys, weights with
-    values), and four an element for BatchNorm and SiLU each. Only shapes are worked out, on the meta device, so this is
+    values), and four an element for each norm and SiLU. Only shapes are worked out, on the meta device, so this is
     quick for any size.
     """
     total = 0

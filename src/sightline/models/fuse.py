@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def fuse(network: nn.Module) -> nn.Module:
@@ -19,5 +20,10 @@ def fuse(network: nn.Module) -> nn.Module:
 
 
 def is_fused(network: nn.Module) -> bool:
-    """Whether no BatchNorm is left that `fuse` would fold."""
-    return not any(getattr(module, "bn", None) is not None for module in network.modules())
+    """Whether `fuse` would find nothing to do: no BatchNorm to fold, no branch to drop."""
+    return not any(_foldable(module) for module in network.modules())
+
+
+def _foldable(module: nn.Module) -> bool:
+    # A block of the user's own says so itself, or has its norm under the name that published networks use.
+    return bool(getattr(module, "foldable", isinstance(getattr(module, "bn", None), _BatchNorm)))

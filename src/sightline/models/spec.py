@@ -18,9 +18,10 @@ from sightline.models.layers import LATER, LAYERS, Scale
 SECTIONS = ("backbone", "head")
 # Keys beside the two sections. Others are kept and named in a warning: a misspelt one would change nothing unseen.
 KNOWN_KEYS = (
-    *("nc", "channels", "scales", "scale", "end2end", "reg_max", "activation", "names", "yaml_file"),
+    *("nc", "channels", "scales", "scale", "end2end", "reg_max", "activation", "norm", "names", "yaml_file"),
     *("depth_multiple", "width_multiple", "kpt_shape", "task", "ch"),
 )
+NORMS = ("bn", "gn")  # BatchNorm, which blocks have anyway, or GroupNorm in its place
 ROW_KEYS = ("block", "from", "repeats", "name")
 MAX_ROWS = 1000  # the longest published description has 40
 NOT_GIVEN = "None"  # an argument left at its default, as the reference's files write it
@@ -120,9 +121,13 @@ def read_spec(data: Any, *, file: str | None = None, name: str | None = None, sc
             raise ModelError(f"{file}: {key} is {value!r}; it must be a whole number of 1 or more.")
     if not isinstance(end2end, bool):
         raise ModelError(f"{file}: end2end is {end2end!r}; it must be true or false.")
+    if data.get("norm", "bn") not in NORMS:
+        raise ModelError(f"{file}: norm is {data['norm']!r}; it must be {' or '.join(NORMS)}.")
     scales = _scales(data, file)
     backbone, head = _rows(data, file)
-    kept = {key: data[key] for key in data if key in ("activation", "kpt_shape", "names", "task") or key in unknown}
+    kept = {
+        key: data[key] for key in data if key in ("activation", "norm", "kpt_shape", "names", "task") or key in unknown
+    }
     return ModelSpec(
         backbone=backbone,
         head=head,

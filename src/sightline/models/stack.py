@@ -13,6 +13,7 @@ from torch.func import functional_call
 from sightline.errors import ModelError
 from sightline.models.layers import NEW_STYLE, Context, find_layer
 from sightline.models.spec import LayerSpec, ModelSpec
+from sightline.nn import group_norm
 from sightline.nn.conv import Conv
 
 # Pixels of the images that show the strides. The last is a multiple of every stride there is.
@@ -51,6 +52,8 @@ def make_layers(spec: ModelSpec) -> nn.Sequential:
     stack = nn.Sequential(*made)
     if "activation" in spec.extra:
         _replace_activation(stack, spec)
+    if spec.extra.get("norm") == "gn":
+        group_norm.convert(stack)
     return stack
 
 

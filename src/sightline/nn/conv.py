@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 # Of every YOLO and RT-DETR network (classification keeps PyTorch's own); statistics in published weights rest on them.
 NORM_EPS = 1e-3
@@ -64,9 +65,18 @@ class Conv(nn.Module):
             x = self.bn(x)
         return self.act(x)
 
+    @property
+    def foldable(self) -> bool:
+        """Whether there is a BatchNorm that `fold` would put away."""
+        return isinstance(self.bn, _BatchNorm)
+
     def fold(self) -> None:
-        """Put the BatchNorm into the convolution, in place. Only right for inference; folding twice changes nothing."""
-        if self.bn is not None:
+        """Put the BatchNorm into the convolution, in place. Only right for inference; folding twice changes nothing.
+
+        Another norm (GroupNorm) depends on the image, so it stays.
+        """
+        if self.foldable:
+            assert self.bn is not None
             self.conv = fold_batch_norm(self.conv, self.bn)
             self.bn = None
 
@@ -94,7 +104,7 @@ class DWConv(Conv):
 
 
 @torch.no_grad()
-def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+def fold_batch_norm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     """One convolution that equals `conv` followed by `norm` in eval mode.
 
     Per output channel g = gamma / sqrt(var + eps): the weight is scaled by g, the bias becomes

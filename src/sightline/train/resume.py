@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 # What the states in a checkpoint decide, so that another value would not be in force.
-FIXED = ("task", "optimizer", "lr0", "momentum", "weight_decay", "single_cls", "pretrained", "cls_remap")
+FIXED = ("task", "optimizer", "lr0", "momentum", "weight_decay", "single_cls", "pretrained", "cls_remap", "norm")
 
 
 def light_state(trainer: BaseTrainer) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from sightline.errors import SettingValueError, TrainingError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
-from sightline.train import freeze, recipe, resume
+from sightline.train import freeze, norms, recipe, resume
 from sightline.train.ema import ModelEMA
 from sightline.train.environment import run_environment
 from sightline.train.guard import StepGuard
@@ -323,6 +323,7 @@ class BaseTrainer(CallbackHost):
         self.setup_model()
         self.model = self.model.to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
+        self._prepare_norms()
         if self.checkpoint is not None:
             self.frozen_by_user |= set(self.checkpoint["run"]["frozen_by_user"])
         freeze.keep(self.model, self.frozen_by_user)
@@ -342,6 +343,16 @@ class BaseTrainer(CallbackHost):
         if self.args.plots:
             self._try(self.plot_training_labels)
         self.run_callbacks("on_pretrain_routine_end")
+
+    def _prepare_norms(self) -> None:
+        """The layers that `norm` and `sync_bn` ask for; before DDP, optimizer and EMA take the network as it is."""
+        self.in_force |= norms.prepare(
+            self.model,
+            self.args,
+            world_size=self.world_size,
+            images_per_rank=self.batch_size // self.world_size,
+            device=self.device,
+        )
 
     def _build_train_pipeline(self) -> None:
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.nn import group_norm
 from sightline.nn.conv import Conv, DWConv
 from sightline.ops.anchors import decode_distances, make_anchors
 from sightline.ops.boxes import xyxy_to_xywh
@@ -188,9 +189,14 @@ class Detect(nn.Module):
     def branch_prefixes(self) -> list[str]:
         return ([""] if self.has_one2many else []) + (["one2one_"] if self.has_one2one else [])
 
+    @property
+    def foldable(self) -> bool:
+        """Whether there are branches that `fold` would drop."""
+        return self.has_one2one and self.has_one2many
+
     def fold(self) -> None:
         """Drop the branches that the switch does not use, in place."""
-        if self.has_one2one and self.has_one2many:
+        if self.foldable:
             unused = ("cv2", "cv3") if self.end2end else ("one2one_cv2", "one2one_cv3")
             for name in unused:
                 delattr(self, name)
@@ -201,6 +207,8 @@ class Detect(nn.Module):
         make = old_class_branch if self.old_style else class_branch
         like = self.cv2[0][-1].weight
         branches = nn.ModuleList(make(width, hidden, self.nc) for width in self.in_channels)
+        if isinstance(getattr(self.cv2[0][0], "bn", None), nn.GroupNorm):  # the network was built with `norm: gn`
+            group_norm.convert(branches)
         return branches.to(like.device, like.dtype).train(self.training)
 
 
