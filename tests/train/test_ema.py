@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from sightline.errors import SettingValueError
+from sightline.train.detect import DetectionTrainer
 from sightline.train.ema import ModelEMA, _gated_lerp
+from train.test_trainer import make, same, weights
 
 
 def network() -> nn.Module:
@@ -114,3 +119,29 @@ def test_state_goes_around():
     assert other.updates == 1
     for a, b in zip(ema.ema.state_dict().values(), other.ema.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_way_a_gpu_goes_is_exact_without_memory():
+    averages, values = [torch.randn(50)], [torch.randn(50) * 1e-3]
+    _gated_lerp(averages, values, 1.0, torch.tensor(True))
+    assert torch.equal(averages[0], values[0])
+
+
+def test_without_an_average_the_weights_themselves_are_saved(tiny_data: Path, tmp_path: Path):
+    seen = []
+
+    def compare(trainer: Any) -> None:
+        raw, average = trainer.model.state_dict(), trainer.ema.ema.state_dict()
+        seen.append(all(torch.equal(raw[name], average[name]) for name in raw))
+
+    trainer = make(tiny_data, tmp_path, epochs=1, ema=False)
+    trainer.add_callback("on_train_batch_end", compare)
+    trainer.train()
+    assert seen == [True, True]
+    assert same(weights(trainer.best), trainer.model.state_dict())
+    assert trainer.in_force["ema"].startswith("off")
+    again = DetectionTrainer(overrides={"resume": str(trainer.last), "epochs": 2})
+    again.train()
+    assert same(weights(again.last), again.model.state_dict())
+    with pytest.raises(SettingValueError, match=r"ema_decay=0\.9 asks for an average"):
+        make(tiny_data, tmp_path / "both", ema=False, ema_decay=0.9).train()

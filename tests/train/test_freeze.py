@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from sightline.errors import SettingValueError, TrainingError
+from sightline.config.settings import Settings
+from sightline.errors import SettingTypeError, SettingValueError, TrainingError
 from sightline.train import freeze
 
 
@@ -53,6 +56,50 @@ def test_what_the_user_froze_stays_frozen():
 def test_freezing_everything_is_an_error():
     with pytest.raises(TrainingError, match="nothing to train"):
         freeze.apply(Net(), 12)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (None, []),
+        (0, []),
+        (2, ["model.0", "model.1"]),
+        ("model.3", ["model.3"]),
+        ("model.3.", ["model.3"]),  # as scripts end names
+        ([3, "3", "4.1"], ["model.3", "model.4.1"]),
+        ("backbone", ["model.0", "model.1", "model.2"]),
+        (r"regex:\.1\.0\.", ["model.1.0.weight", "model.1.0.bias"]),
+        (
+            ["backbone", r"regex:^model\.11.*bias"],
+            ["model.0", "model.1", "model.2", "model.11.0.bias", "model.11.1.bias"],
+        ),
+        ("model.3.0.weight", ["model.3.0.weight"]),
+    ],
+)
+def test_what_a_setting_means(wanted: Any, names: list[str]):
+    model = Net()
+    model.yaml = {"backbone": [1, 2, 3], "head": list(range(9))}
+    assert freeze.resolve(model, wanted) == names
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("model.3.0.wieght", r"Near names: .*model\.3\.0\.weight"),
+        ("neck", "backbone and regex:… are understood"),
+        ("regex:conv9", "'conv9' is found in no parameter name"),
+        ("regex:(", "not a regular expression"),
+        ("backbone", "Net has no description"),
+    ],
+)
+def test_what_means_nothing_says_so(wanted: str, message: str):
+    with pytest.raises(SettingValueError, match=message):
+        freeze.resolve(Net(), wanted)
+
+
+def test_a_digit_as_text_is_ambiguous():
+    with pytest.raises(SettingTypeError, match=r"write 3 for the first 3 layers, \[3\] for layer 3"):
+        Settings(freeze="3")
 
 
 def test_frozen_batch_norm_keeps_its_statistics():

@@ -19,6 +19,7 @@ from sightline.config.kinds import (
     Classes,
     Data,
     Device,
+    Factors,
     File,
     Fraction,
     Freeze,
@@ -30,6 +31,7 @@ from sightline.config.kinds import (
     SwitchOrFile,
     Text,
     Transforms,
+    Unfreeze,
     Whole,
     choice,
     whole_choice,
@@ -129,7 +131,20 @@ class ModelSettings(BaseModel):
         None,
         "Layers that are not trained.",
         "train",
-        allowed="how many from the front, or a list of layer numbers and parameter names",
+        allowed="how many from the front, backbone, a name, regex:…, or a list of layer numbers and those",
+    )
+    unfreeze_epoch: Unfreeze | None = setting(
+        None,
+        "Frozen layers train again after that many epochs; or {epoch: which of them}.",
+        "train",
+        allowed="a whole number from 1, or {epoch: names} with names as in freeze, or all",
+        new=True,
+    )
+    freeze_bn: Switch | None = setting(
+        None,
+        "Hold BatchNorm statistics: None where it is frozen, False nowhere, True all if freeze is not set.",
+        "train",
+        new=True,
     )
     norm: Annotated[Literal["bn", "gn"], BeforeValidator(choice("bn", "gn", fold=True))] | None = setting(
         None,
@@ -169,6 +184,9 @@ class OptimisationSettings(BaseModel):
     momentum: Number = setting(0.937, "Momentum, or beta1 of the Adam family.", "train", ge=0, le=1)
     weight_decay: Number = setting(0.0005, "Weight decay at the nominal batch.", "train", ge=0, le=1)
     nbs: Whole = setting(64, "Nominal batch: gradients are gathered up to it.", "train", ge=1)
+    ema: Switch = setting(
+        True, "Validate and save an average of the weights; False: the weights themselves.", "train", new=True
+    )
     ema_decay: Number = setting(
         0.9999,
         "Average of the weights: what stays of it in a step, at the end of a long run.",
@@ -180,7 +198,29 @@ class OptimisationSettings(BaseModel):
     ema_tau: Number = setting(
         2000, "Average of the weights: steps over which ema_decay comes up from 0.", "train", new=True, gt=0
     )
-    clip_grad: Number = setting(10.0, "Largest norm of the gradient; 0 is off.", "train", new=True, ge=0)
+    clip_grad: Number = setting(
+        10.0, "Largest norm of the gradient; 0 is off. clip_grad_norm is another name of it.", "train", new=True, ge=0
+    )
+    clip_grad_value: Number | None = setting(
+        None,
+        "Largest size of each value of the gradient, cut before the norm; 0 and None are off.",
+        "train",
+        new=True,
+        ge=0,
+    )
+    backbone_lr_ratio: Number | None = setting(
+        None, "Learning rates of the backbone as a factor of all others.", "train", new=True, gt=0
+    )
+    layer_decay: Number | None = setting(
+        None, "Factor on the learning rate of each layer for every layer after it.", "train", new=True, gt=0, le=1
+    )
+    lr_groups: Factors | None = setting(
+        None,
+        "Factors on the learning rate by regular expressions on parameter names.",
+        "train",
+        allowed="{regular expression: a factor above 0}",
+        new=True,
+    )
     amp: PrecisionChoice = setting(
         True,
         "Mixed precision: True and auto take the best the device supports, False is exact fp32.",

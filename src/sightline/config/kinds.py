@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
+import yaml
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
@@ -209,8 +210,13 @@ def as_classes(value: Any) -> list[int]:
     return sorted({int(item) for item in items})
 
 
-def as_freeze(value: Any) -> int | list[int | str]:
-    """How many layers from the front, or a list of layer numbers and parameter names."""
+def as_freeze(value: Any) -> int | str | list[int | str]:
+    """How many layers from the front, a name, or a list of layer numbers and names."""
+    if isinstance(value, str):
+        text = as_text(value)
+        if text.strip().isdigit():  # neither meaning is likelier
+            raise wrong_type(f"write {text} for the first {text} layers, [{text}] for layer {text}")
+        return text
     if isinstance(value, (list, tuple)):
         if not all(is_whole(item) or isinstance(item, str) for item in value):
             raise wrong_type()
@@ -221,6 +227,61 @@ def as_freeze(value: Any) -> int | list[int | str]:
     if number < 0:
         raise wrong_value()
     return number
+
+
+def as_unfreeze(value: Any) -> int | dict[int, str | list[int | str]]:
+    """An epoch, or {epoch: what thaws then}; text such as "{5: model.8, 10: all}" is read (the shell takes quotes)."""
+    if isinstance(value, str):
+        value = _mapping_from_text(re.sub(r"([{,]\s*\d+)\s*:\s*", r"\1: ", value))
+    if not isinstance(value, dict):
+        return _thaw_epoch(value)
+    steps: dict[int, str | list[int | str]] = {}
+    for key, names in value.items():
+        epoch = _thaw_epoch(int(key) if isinstance(key, str) and key.strip().isdigit() else key)
+        if epoch in steps:
+            raise wrong_value(f"epoch {epoch} is there twice")
+        thawed = as_freeze(names)
+        if isinstance(thawed, int):
+            raise wrong_type(f"write [{thawed}] for layer {thawed}")
+        steps[epoch] = thawed
+    if not steps:
+        raise wrong_value("it is empty")
+    return dict(sorted(steps.items()))
+
+
+def _thaw_epoch(value: Any) -> int:
+    epoch = as_whole(value)
+    if epoch < 1:
+        raise wrong_value("epochs are counted from 0, and nothing is frozen before the first")
+    return epoch
+
+
+def as_factors(value: Any) -> dict[str, float]:
+    """{regular expression: factor}; text such as "{model.0: 0.1}" is read (the shell takes quotes)."""
+    if isinstance(value, str):
+        value = _mapping_from_text(re.sub(r":\s*([-+.\deE]+)\s*(?=[,}])", r": \1", value))
+    if not isinstance(value, dict) or not all(isinstance(pattern, str) for pattern in value):
+        raise wrong_type()
+    if not value:
+        raise wrong_value("it is empty")
+    factors = {pattern: as_number(factor) for pattern, factor in value.items()}
+    zero = [pattern for pattern, factor in factors.items() if factor == 0]
+    if zero:
+        raise wrong_value(f"a factor of 0 freezes; say that with freeze='regex:{zero[0]}'")
+    if min(factors.values()) < 0 or any(not pattern for pattern in factors):
+        raise wrong_value()
+    return factors
+
+
+def _mapping_from_text(text: str) -> Any:
+    for read in (ast.literal_eval, yaml.safe_load):
+        try:
+            value = read(text.strip())
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, yaml.YAMLError):
+            continue
+        if isinstance(value, dict):
+            return value
+    raise wrong_type("quote the names in it where they have brackets or commas" if text.startswith("{") else "")
 
 
 _DEVICE = re.compile(r"auto|cpu|mps|mps:0|cuda|(cuda:)?\d+(,(cuda:)?\d+)*|-1", re.IGNORECASE)
@@ -277,7 +338,9 @@ PrecisionChoice = Annotated[bool | str, BeforeValidator(as_precision)]
 Automatic = Annotated[bool | str, BeforeValidator(as_automatic)]
 SwitchOrFile = Annotated[bool | str, BeforeValidator(as_switch_or_file)]
 Classes = Annotated[list[int], BeforeValidator(as_classes)]
-Freeze = Annotated[int | list[int | str], BeforeValidator(as_freeze)]
+Freeze = Annotated[int | str | list[int | str], BeforeValidator(as_freeze)]
+Unfreeze = Annotated[int | dict[int, str | list[int | str]], BeforeValidator(as_unfreeze)]
+Factors = Annotated[dict[str, float], BeforeValidator(as_factors)]
 Device = Annotated[int | str | list[int], BeforeValidator(as_device)]
 Data = Annotated[str | dict[str, Any], BeforeValidator(as_data)]
 Transforms = Annotated[list[Any], BeforeValidator(as_transforms)]

@@ -122,6 +122,8 @@ RENAMED: dict[str, tuple[str, bool]] = {
     "line_thickness": ("line_width", False),
     "end2end": ("nms", True),
 }
+# Two names for one thing, neither of them old.
+SYNONYMS: dict[str, str] = {"clip_grad_norm": "clip_grad"}
 DROPPED = ("label_smoothing", "save_hybrid", "crop_fraction", "keras")
 
 
@@ -144,6 +146,10 @@ def current_names(values: Mapping[str, Any], known: Mapping[str, Any], *, quiet:
     for name, value in values.items():
         if name in known:
             result[name] = value
+        elif name in SYNONYMS:
+            if SYNONYMS[name] in values:
+                raise SettingValueError(f"{name} is another name of {SYNONYMS[name]}, and both are given: keep one.")
+            result[SYNONYMS[name]] = value
         elif name in DROPPED:
             if not quiet:
                 LOGGER.warning(f"{name} has no effect any more and is ignored; remove it.")
@@ -185,7 +191,7 @@ def not_yet_message(name: str, value: Any) -> str:
 
 
 def _usable(name: str, known: Mapping[str, Any]) -> bool:
-    return name in known or name in RENAMED or name in DROPPED
+    return name in known or name in SYNONYMS or name in RENAMED or name in DROPPED
 
 
 def _problem(name: str, value: Any, known: Mapping[str, Any]) -> str:

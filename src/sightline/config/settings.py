@@ -145,7 +145,7 @@ class Settings(
         """Where a value came from: default, preset, file:…, command line, code, auto or checkpoint."""
         if name not in DEFAULTS:
             names.current_names({name: None}, DEFAULTS)  # raises with suggestions, or it is an old name
-            name = names.RENAMED[name][0] if name in names.RENAMED else name
+            name = names.RENAMED[name][0] if name in names.RENAMED else names.SYNONYMS.get(name, name)
         return self._origins.get(name, DEFAULT)
 
     def is_user_set(self, name: str) -> bool:
@@ -185,7 +185,8 @@ class Settings(
             skip_unknown: leave out names that this version does not know (files of other versions and programs).
         """
         if skip_unknown:
-            values = {name: value for name, value in values.items() if name in DEFAULTS or name in names.RENAMED}
+            known = {*DEFAULTS, *names.RENAMED, *names.SYNONYMS}
+            values = {name: value for name, value in values.items() if name in known}
         settings = cls(**_independent(values))
         settings._origins = {}
         for name, value in settings.items():

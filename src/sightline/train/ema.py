@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from sightline.errors import SettingValueError
+
+if TYPE_CHECKING:
+    from sightline.config.settings import Settings
 
 # What validation and checkpoints need to know of the model, and what may change during training.
 ATTRIBUTES = ("yaml", "nc", "args", "names", "stride", "class_weights")
@@ -87,6 +92,20 @@ class ModelEMA:
         self.updates = state["updates"]
 
 
+def build_ema(model: nn.Module, settings: Settings) -> ModelEMA:
+    """The average that the settings ask for. With ema=False it has no memory, so it is the model itself.
+
+    Raises:
+        SettingValueError: ema=False, and a decay was set as well.
+    """
+    if not settings.ema and settings.is_user_set("ema_decay") and settings.ema_decay > 0:
+        raise SettingValueError(
+            f"ema=False validates and saves the weights themselves, but ema_decay={settings.ema_decay} asks for an "
+            "average of them: leave one of them out."
+        )
+    return ModelEMA(model, decay=settings.ema_decay if settings.ema else 0.0, tau=settings.ema_tau)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside `torch.compile` and DistributedDataParallel."""
     while True:
@@ -103,7 +122,7 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def _gated_lerp(averages: list[Tensor], values: list[Tensor], share: float, finite: Tensor) -> None:
-    """averages ← averages + share · (values − averages) where `finite`, decided on the device.
+    """averages ← averages + share · (values − averages) where `finite`, decided on the device; a share of 1 is exact.
 
     Multiplying the move by 0 would not do, since 0 · NaN is NaN; and a `where` for each of 700 tensors would cost
     more launches than the rest of the step, hence one long vector per type.
@@ -114,8 +133,8 @@ def _gated_lerp(averages: list[Tensor], values: list[Tensor], share: float, fini
         pair[0].append(average)
         pair[1].append(value)
     for some_averages, some_values in by_type.values():
-        moves = torch.cat([(v - a).reshape(-1) for v, a in zip(some_values, some_averages, strict=True)])
-        moves = torch.where(finite, moves * share, 0.0)
-        pieces = moves.split([a.numel() for a in some_averages])
+        old = torch.cat([a.reshape(-1) for a in some_averages])
+        new = torch.lerp(old, torch.cat([v.reshape(-1) for v in some_values]), share)
+        pieces = torch.where(finite, new, old).split([a.numel() for a in some_averages])
         shaped = [piece.view(a.shape) for piece, a in zip(pieces, some_averages, strict=True)]
-        torch._foreach_add_(some_averages, shaped)
+        torch._foreach_copy_(some_averages, shaped)

@@ -21,6 +21,8 @@ from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
 from sightline.errors import CheckpointError, SettingValueError
 from sightline.log import LOGGER
+from sightline.train import freeze
+from sightline.train.lr_groups import LR_FACTORS
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 
 
 # What the states in a checkpoint decide, so that another value would not be in force.
-FIXED = ("task", "optimizer", "lr0", "momentum", "weight_decay", "single_cls", "pretrained", "cls_remap", "norm")
+FIXED = (
+    *("task", "optimizer", "lr0", "momentum", "weight_decay", *LR_FACTORS),
+    *("single_cls", "pretrained", "cls_remap", "norm"),
+)
 
 
 def light_state(trainer: BaseTrainer) -> dict[str, Any]:
@@ -66,6 +71,8 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "pending_gradients": pending,
         "frozen_by_user": sorted(trainer.frozen_by_user),
+        "frozen": sorted(freeze.frozen_names(trainer.model)),
+        "freeze_layer_names": [str(name) for name in trainer.freeze_layer_names],
         "batches_since_step": trainer.iteration - trainer.last_opt_step,
         "best_fitness": trainer.best_fitness,
         "best_written": trainer.best_written,
@@ -133,12 +140,25 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.schedule.load_state_dict(run["scheduler"])
     trainer.scaler.load_state_dict(run["scaler"])
     trainer.stopper.load_state_dict(run["stopper"])
+    _restore_frozen(trainer, checkpoint)
     if run["criterion"]:
         trainer.model.criterion = trainer.model.init_criterion()
         trainer.model.criterion.load_state_dict(run["criterion"])
     for name, parameter in trainer.model.named_parameters():
         if name in run["pending_gradients"]:
             parameter.grad = run["pending_gradients"][name].to(parameter.device)
+
+
+def _restore_frozen(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
+    """Which parameters train, with what callbacks have flipped; unless the settings about it are others now."""
+    run, before = checkpoint["run"], checkpoint["args"]
+    same = all(getattr(trainer.args, name) == before.get(name) for name in ("freeze", "unfreeze_epoch"))
+    if same and "frozen" in run:
+        trainer.freeze_layer_names = trainer.freeze_plan.enter(
+            trainer.model, checkpoint["epoch"], trainer.freeze_layer_names
+        )
+        freeze.set_frozen(trainer.model, run["frozen"])
+        trainer.freeze_layer_names = list(run["freeze_layer_names"])
 
 
 def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:

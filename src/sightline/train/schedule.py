@@ -142,7 +142,9 @@ class Schedule:
         self.accumulate = max(1, round(ramp(iteration, self.warmup, 1, self.target)))
         factor = self.factor(epoch)
         for group in self.optimizer.param_groups:
-            start = self.warmup_bias_lr if group.get("param_group") == "bias" else 0.0
+            # A group whose rate has a factor (`lr_groups.py`) starts with it, so that ratios hold all along.
+            bias = self.warmup_bias_lr * group.get("lr_factor", 1.0)
+            start = bias if group.get("param_group") == "bias" else 0.0
             group["lr"] = ramp(iteration, self.warmup, start, group["initial_lr"] * factor)
             if "momentum" in group:
                 group["momentum"] = ramp(iteration, self.warmup, self.warmup_momentum, self.momentum)

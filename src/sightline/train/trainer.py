@@ -32,9 +32,10 @@ from sightline.errors import SettingValueError, TrainingError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
-from sightline.train import freeze, norms, recipe, resume
-from sightline.train.ema import ModelEMA
+from sightline.train import clip, freeze, lr_groups, norms, recipe, resume
+from sightline.train.ema import ModelEMA, build_ema
 from sightline.train.environment import run_environment
+from sightline.train.freeze_plan import FreezePlan
 from sightline.train.guard import StepGuard
 from sightline.train.live_settings import LiveSettings
 from sightline.train.optim import build_optimizer
@@ -127,7 +128,8 @@ class BaseTrainer(CallbackHost):
         self.train_time_start = 0.0
         self.time_before = 0.0  # seconds of the runs that this one resumes
         self.frozen_by_user: frozenset[str] = frozenset()  # parameters whose requires_grad was off before the run
-        self.freeze_layer_names: list[str] = []
+        self.freeze_plan = FreezePlan()
+        self.freeze_layer_names: list[str] = []  # read at the start of every epoch; what is edited holds from then on
         self.in_force: dict[str, str] = {}  # setting → what it does in this run; shown at the start
         self.plots: dict[str, Any] = {}
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
@@ -229,6 +231,7 @@ class BaseTrainer(CallbackHost):
         self.epoch_time_start = time.time()
         self.tloss = None
         self.batch_index = 0
+        self.freeze_layer_names = self.freeze_plan.enter(self.model, self.epoch, self.freeze_layer_names)
         self.run_callbacks("on_train_epoch_start")
         self.live.follow()
         self.schedule.at_epoch_start(self.epoch)
@@ -270,8 +273,9 @@ class BaseTrainer(CallbackHost):
     def optimizer_step(self) -> None:
         """Clip the gradients, move the weights, move the EMA. A step that is not finite moves nothing."""
         self.scaler.unscale_(self.optimizer)
-        limit = self.args.clip_grad or math.inf
-        self.grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=limit)
+        self.grad_norm = clip.clip_gradients(
+            self.model.parameters(), max_norm=self.args.clip_grad, max_value=self.args.clip_grad_value
+        )
         self.guard.gate(self.optimizer, self.grad_norm.isfinite())
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -324,16 +328,15 @@ class BaseTrainer(CallbackHost):
         self.model = self.model.to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
         self._prepare_norms()
-        if self.checkpoint is not None:
-            self.frozen_by_user |= set(self.checkpoint["run"]["frozen_by_user"])
-        freeze.keep(self.model, self.frozen_by_user)
-        self.freeze_layer_names = freeze.apply(self.model, self.args.freeze)
+        self._freeze()
         if self.ddp:
             self._setup_ddp()
         self._build_train_pipeline()
         self.validator = self.get_validator()
         self.set_class_weights()
-        self.ema = ModelEMA(self.model, decay=self.args.ema_decay, tau=self.args.ema_tau)
+        self.ema = build_ema(self.model, self.args)
+        if not self.args.ema:
+            self.in_force["ema"] = "off: the weights themselves are validated and saved"
         self.metrics = dict.fromkeys([*self.metric_keys(), *self.label_loss_items(prefix="val")], 0.0)
         self.live.begin()
         self.resume_training(self.checkpoint)
@@ -354,6 +357,21 @@ class BaseTrainer(CallbackHost):
             device=self.device,
         )
 
+    def _freeze(self) -> None:
+        """Freeze what the user froze and what `freeze` names; before DDP and EMA take the network as it is."""
+        if self.checkpoint is not None:
+            self.frozen_by_user |= set(self.checkpoint["run"]["frozen_by_user"])
+        freeze.keep(self.model, self.frozen_by_user)
+        self.frozen_by_user = freeze.frozen_names(self.model)  # with what `get_model` of a subclass froze
+        self.freeze_plan = FreezePlan(
+            self.model,
+            self.args.freeze,
+            self.args.unfreeze_epoch,
+            epochs=self.epochs if self.args.time is None else None,
+        )
+        self.freeze_layer_names = list(self.freeze_plan.names)
+        self.in_force |= self.freeze_plan.describe(self.model, self.args)
+
     def _build_train_pipeline(self) -> None:
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
         self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, rank=0, mode="train")
@@ -368,6 +386,9 @@ class BaseTrainer(CallbackHost):
             decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs),
             iterations=math.ceil(images / max(self.batch_size, self.args.nbs)) * self.epochs,
         )
+        self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
+        own_step = type(self).optimizer_step is not BaseTrainer.optimizer_step
+        self.in_force |= clip.describe(self.args, stepped_by=type(self).__name__ if own_step else None)
         self.optimizer.zero_grad()
         self._setup_scheduler()
 
@@ -670,9 +691,9 @@ class BaseTrainer(CallbackHost):
             self.schedule.replan(epochs)
 
     def _model_train(self) -> None:
-        """Training mode; BatchNorm of frozen layers keeps its statistics."""
+        """Training mode; BatchNorm of what is frozen now keeps its statistics."""
         self.model.train()
-        freeze.hold_batch_norm(self.model, self.freeze_layer_names)
+        self.freeze_plan.settle(self.model, self.freeze_layer_names, self.args.freeze_bn)
 
     def _memory_format(self) -> torch.memory_format:
         return torch.contiguous_format if self.args.channels_last is False else torch.channels_last
