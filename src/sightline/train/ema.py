@@ -93,7 +93,12 @@ class ModelEMA:
 
 
 def build_ema(model: nn.Module, settings: Settings) -> ModelEMA:
-    """The average that the settings ask for. With ema=False it has no memory, so it is the model itself.
+    """The average that the settings ask for."""
+    return ModelEMA(model, decay=decay_of(settings), tau=settings.ema_tau)
+
+
+def decay_of(settings: Settings) -> float:
+    """The decay that the settings ask for. With ema=False the average has no memory, so it is the model itself.
 
     Raises:
         SettingValueError: ema=False, and a decay was set as well.
@@ -103,7 +108,7 @@ def build_ema(model: nn.Module, settings: Settings) -> ModelEMA:
             f"ema=False validates and saves the weights themselves, but ema_decay={settings.ema_decay} asks for an "
             "average of them: leave one of them out."
         )
-    return ModelEMA(model, decay=settings.ema_decay if settings.ema else 0.0, tau=settings.ema_tau)
+    return settings.ema_decay if settings.ema else 0.0
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sightline.log import LOGGER
+from sightline.train.ema import decay_of
 from sightline.train.precision import choose
 from sightline.train.schedule import scaled_weight_decay
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 # Read from the settings at the moment they are needed, so there is nothing to do.
 READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
-    *("val", "val_interval", "save", "save_period"),
+    *("val", "val_interval", "save", "save_period", "freeze_bn"),
 }
 SCHEDULE = {"epochs", "lrf", "cos_lr", "momentum", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "nbs"}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}
@@ -118,7 +119,7 @@ def _precision(trainer: BaseTrainer, old: Any) -> None:
 
 
 def _average(trainer: BaseTrainer, old: float) -> None:
-    trainer.ema.final_decay, trainer.ema.tau = trainer.args.ema_decay, trainer.args.ema_tau
+    trainer.ema.final_decay, trainer.ema.tau = decay_of(trainer.args), trainer.args.ema_tau
 
 
 # What holds a copy of the setting, and how it is told; called with the trainer and the old value.
@@ -127,6 +128,7 @@ APPLY: dict[str, Callable[[BaseTrainer, Any], None]] = {
     "weight_decay": _weight_decay,
     "patience": _patience,
     "amp": _precision,
+    "ema": _average,
     "ema_decay": _average,
     "ema_tau": _average,
 }
