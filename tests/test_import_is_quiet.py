@@ -35,6 +35,7 @@ def test_public_names_are_there():
 
     for name in sightline.__all__:
         assert getattr(sightline, name) is not None
+    assert set(sightline.__all__) == {*sightline._PUBLIC, "compat", "__version__"}
 
 
 def test_an_unknown_name_says_what_there_is():

@@ -68,6 +68,10 @@ class MissingExtraError(SightlineError, ImportError):
     """An optional dependency is needed; the message names the extra that installs it."""
 
 
+class NoEquivalentError(SightlineError, ModuleNotFoundError):
+    """A script imports a name of `ultralytics` that sightline does not have; the message says what to use."""
+
+
 class TrainingError(SightlineError, RuntimeError):
     """A run cannot start or go on."""
 

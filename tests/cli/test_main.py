@@ -295,3 +295,21 @@ def test_the_shell_completes_settings():
     assert complete("sightline train warmup") == ["warmup_epochs=", "warmup_momentum=", "warmup_bias_lr="]
     assert complete("sightline pre") == ["predict"]
     assert complete("sightline settings lr") == ["lr0", "lrf"]
+
+
+def test_run_hands_everything_behind_the_script_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr("sightline.compat.run.run_script", lambda words, replace: asked.append((words, replace)) or 7)
+    assert main(["run", "train.py", "--epochs", "5", "-h", "--", "mode=train", "--replace"]) == 7
+    assert main(["run", "--replace", "train.py"]) == 7
+    assert asked == [
+        (["train.py", "--epochs", "5", "-h", "--", "mode=train", "--replace"], False),
+        (["train.py"], True),
+    ]
+
+
+def test_run_has_help(capsys):
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--replace" in text
+    assert "SCRIPT.PY" in text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sightline.config.load import make_settings, to_yaml
+from sightline.config.load import Overrides, make_settings, settings_of_run, to_yaml
 from sightline.config.names import LATER
 from sightline.config.settings import Settings
 from sightline.errors import (
@@ -157,3 +157,16 @@ def test_pictures_and_transforms_are_not_copied():
     assert settings.source is picture
     assert settings.augmentations[0] is transform
     assert settings.data["names"] is not names
+
+
+def test_a_trainer_that_passes_on_the_defaults_loses_nothing():
+    """`super().__init__(DEFAULT_CFG, overrides)` in a script, where the facade gave the settings as `cfg`."""
+    asked = {"epochs": 3, "lr0": 0.5, "hide_labels": True}
+    overrides = Overrides(asked)
+    assert settings_of_run(Settings(), overrides, "").epochs == 3
+    held = make_settings("train", asked)
+    held.epochs = 7  # the script changed what it was given
+    assert settings_of_run(held, overrides, "").epochs == 7
+    overrides["lr0"] = 0.1
+    assert settings_of_run(held, overrides, "").lr0 == 0.1
+    assert settings_of_run(held, overrides, "").epochs == 7

@@ -123,3 +123,35 @@ def test_a_folder_or_bytes_are_no_description(folder: Path):
     (folder / "dir.yaml").mkdir()
     with pytest.raises(ModelError, match=r"There is no model"):
         build_model("dir.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["ultralytics/cfg/models/26/yolo26s.yaml", "/usr/lib/ultralytics/cfg/models/26/yolo26s.yaml"]
+)
+def test_the_reference_s_paths_mean_the_built_in_ones(folder: Path, name: str, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, "sightline"):
+        found = find_description(name)
+    assert (found.path, found.letter) == (ZOO / "yolo26.yaml", "s")
+    assert name in caplog.text
+
+
+def test_a_file_that_is_there_wins_over_the_path_s_meaning(folder: Path):
+    own = write(folder / "ultralytics" / "cfg" / "models" / "26" / "yolo26.yaml")
+    assert find_description("ultralytics/cfg/models/26/yolo26n.yaml").path.resolve() == own.resolve()
+
+
+def test_such_a_path_to_a_network_that_is_not_here_gets_the_hint(folder: Path):
+    with pytest.raises(ModelError, match=r"no file ultralytics/cfg/models/v3/yolov3\.yaml.*built in are"):
+        find_description("ultralytics/cfg/models/v3/yolov3.yaml")
+
+
+def test_families_with_and_without_their_v(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    for file in ("yolo77.yaml", "yolov66-p2.yaml"):
+        write(folder / "zoo" / file)
+    monkeypatch.setattr("sightline.models.find.ZOO", folder / "zoo")
+    assert find_description("yolov77n.yaml") == (folder / "zoo" / "yolo77.yaml", "n", True)
+    assert find_description("yolo66m-p2") == (folder / "zoo" / "yolov66-p2.yaml", "m", True)
+    assert find_description("yolo77.yaml").path.name == "yolo77.yaml"
+    assert find_description("ultralytics/cfg/models/77/yolov77.yaml").letter is None
+    with pytest.raises(ModelError):
+        find_description("yolovv77n.yaml")

@@ -71,3 +71,17 @@ def test_silu_writes_into_its_input_only_without_gradients():
     with torch.no_grad():
         assert torch.equal(SiLU()(y), y)
     torch.testing.assert_close(y.detach(), F.silu(before))
+
+
+def test_arguments_may_come_by_place():
+    layer = Conv(4, 8, 3, 2, 2, 4, 2, False)  # kernel, stride, padding, groups, dilation, activation
+    conv = layer.conv
+    assert (conv.kernel_size, conv.stride, conv.padding, conv.groups, conv.dilation) == (
+        (3, 3),
+        (2, 2),
+        (2, 2),
+        4,
+        (2, 2),
+    )
+    assert isinstance(layer.act, nn.Identity)
+    assert DWConv(4, 8, 3, 1, 2, False).conv.groups == 4

@@ -36,6 +36,8 @@ EXAMPLES = """Examples:
 
   sightline predict model=runs/detect/train/weights/best.pt source=photos/
 
+  sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
+
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
 """
 
@@ -78,6 +80,19 @@ def val(words: Words = None) -> int:
 def predict(words: Words = None) -> int:
     """Find objects in images and videos: needs model= and source=."""
     return _run(["predict", *(words or [])])
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run(
+    words: Annotated[list[str] | None, typer.Argument(metavar="SCRIPT.PY [ARGUMENTS]")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where the package `ultralytics` itself is installed.")
+    ] = False,
+) -> int:
+    """Run a script written for `ultralytics` on sightline, unchanged."""
+    from sightline.compat.run import run_script
+
+    return run_script(words or [], replace=replace)
 
 
 @app.command()
@@ -161,7 +176,7 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "settings", "version", "checks"}
+    commands = {"train", "val", "predict", "run", "settings", "version", "checks"}
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):

@@ -42,6 +42,10 @@ class Overrides(dict[str, Any]):
         before = self._made_with
         return {name: value for name, value in self.items() if name not in before or before[name] is not value}
 
+    def are_in(self, settings: Settings) -> bool:
+        """Whether these settings hold what was asked for. A trainer may pass others on, such as the defaults."""
+        return all(settings.is_user_set(name) for name in self._made_with if name in DEFAULTS)
+
 
 def make_settings(
     mode: str,
@@ -104,14 +108,16 @@ def settings_of_run(
 
     Args:
         cfg: a Settings object, a dict, a YAML file or None for the defaults.
-        overrides: settings on top. Of `Overrides` only what changed since they were made: the rest is in `cfg`.
+        overrides: settings on top. Of `Overrides` that are in `cfg`, only what changed since they were made.
         task: what the trainer is for; "" leaves the choice to the settings.
 
     Raises:
         SettingsError: a setting is wrong, cannot run yet, or names another task.
     """
     if isinstance(cfg, Settings):
-        changed = overrides.changed() if isinstance(overrides, Overrides) else overrides
+        changed = overrides
+        if isinstance(overrides, Overrides) and overrides.are_in(cfg):
+            changed = overrides.changed()
         settings = make_settings("train", changed, base=cfg)
     elif isinstance(cfg, Mapping):
         settings = make_settings("train", {**cfg, **overrides})

@@ -33,6 +33,9 @@ def find_description(name: str | Path) -> Found:
     A file of exactly that name wins, then the name without its letter beside it (`yolo26m-mine.yaml` →
     `yolo26-mine.yaml`), then the built-in descriptions. `.yaml` may be left out for those.
 
+    A path into the folder where the reference keeps its descriptions means the built-in one of that name, and families
+    are found with and without the `v` of their number (`yolov12n.yaml`, `yolo12n.yaml`).
+
     Raises:
         UnknownModelError: there is none; the message gives the nearest names.
     """
@@ -51,10 +54,24 @@ def find_description(name: str | Path) -> Found:
             if (ZOO / candidate.name).is_file() and candidate.parent.resolve() != ZOO:
                 LOGGER.info(f"{candidate} is used, not the built-in description of that name.")
             return Found(candidate, letter, candidate is not path)
-    built_in = ZOO / (unsized.stem + ".yaml")
-    if os.path.isfile(built_in) and path.parent == Path():
-        return Found(built_in, letter, letter is not None)
+    if path.parent == Path() or _is_in_reference(path):
+        for stem in _spellings(unsized.stem):
+            if os.path.isfile(built_in := ZOO / f"{stem}.yaml"):
+                if path.parent != Path():
+                    LOGGER.info(f"{name} is not there; the built-in description of that name is used.")
+                return Found(built_in, letter, letter is not None)
     raise UnknownModelError(f"There is no model {str(name)!r}: {_hint(path)}")
+
+
+def _is_in_reference(path: Path) -> bool:
+    """`ultralytics/cfg/models/26/yolo26.yaml`, which scripts name wherever they run."""
+    return "ultralytics/cfg/models/" in path.as_posix()
+
+
+def _spellings(stem: str) -> list[str]:
+    """yolov12-p2 → itself, then yolo12-p2; and the other way round."""
+    other = re.sub(r"^yolo(v?)(?=\d)", lambda found: "yolo" if found[1] else "yolov", stem)
+    return [stem, other]
 
 
 def read_description(path: Path) -> Any:

@@ -39,13 +39,14 @@ class Conv(nn.Module):
         out_channels: int,
         kernel: int = 1,
         stride: int = 1,
-        *,
         padding: int | None = None,
         groups: int = 1,
         dilation: int = 1,
         activation: bool | nn.Module = True,
     ) -> None:
-        """`activation`: True for SiLU, False for none, or a module. `padding`: None keeps the size at stride 1."""
+        """`activation`: True for SiLU, False for none, or a module. `padding`: None keeps the size at stride 1.
+
+        All can be given by place: scripts call this block in that order."""
         super().__init__()
         padding = dilation * (kernel - 1) // 2 if padding is None and kernel % 2 else padding
         padding = kernel // 2 if padding is None else padding
@@ -93,7 +94,6 @@ class DWConv(Conv):
         out_channels: int,
         kernel: int = 1,
         stride: int = 1,
-        *,
         dilation: int = 1,
         activation: bool | nn.Module = True,
     ) -> None:
