@@ -504,3 +504,13 @@ def test_origins_from_python_and_from_the_command_line(tiny_data: Path, monkeypa
         assert origins["degrees"] == "file:mine.yaml"
         assert origins["mosaic"] == "default"
         assert origins["optimizer"] == "auto"
+
+
+def test_reset_weights_makes_it_untrained_again():
+    model = YOLO("yolo26n.yaml")
+    before = model.model.model[0].conv.weight.clone()
+    model.load(model.model.state_dict())
+    assert not model._is_untrained()
+    assert model.reset_weights() is model
+    assert model._is_untrained()
+    assert not model.model.model[0].conv.weight.equal(before)

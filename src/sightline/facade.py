@@ -21,7 +21,7 @@ from sightline.config.settings import CHECKPOINT, Settings
 from sightline.config.support import check_supported
 from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
-from sightline.models.build import build_from_state, build_model
+from sightline.models.build import build_from_state, build_model, reset_weights
 from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task
 from sightline.train import freeze
@@ -349,6 +349,12 @@ class YOLO:
         self.model.fuse()
         return self
 
+    def reset_weights(self) -> YOLO:
+        """Random weights in the network as it is, all of them trainable."""
+        reset_weights(self.model)
+        self._weights_loaded, self._changes_when_new = False, _changes(self.model)
+        return self
+
     def eval(self) -> YOLO:
         self.model.eval()
         return self
@@ -387,7 +393,7 @@ class YOLO:
 
     def __getattr__(self, name: str) -> Any:
         """What this class does not know is looked up in the network: `stride`, `yaml`, `nc`, …"""
-        if name in LATER_MODES:
+        if name in (*LATER_MODES, "embed"):
             raise AttributeError(f"'{name}' exists in Ultralytics, not in sightline yet.")
         network = self.__dict__.get("model")  # not self.model: before there is one, that would come back here
         if network is None or name.startswith("__"):

@@ -280,3 +280,11 @@ def test_every_error_is_a_usage_error():
         with pytest.raises(SettingsError) as caught:
             Settings(**values)
         assert caught.value.exit_code == 2
+
+
+def test_copies_of_any_kind_are_independent():
+    settings = Settings(lr0=0.02)
+    for twin in (settings.copy(), copy.copy(settings), copy.deepcopy(settings)):
+        twin.epochs = 5
+        assert (twin.epochs, twin.origin("epochs"), twin.origin("lr0")) == (5, "code", "code")
+        assert (settings.epochs, settings.origin("epochs")) == (100, "default")

@@ -15,7 +15,7 @@ from torch import nn
 
 from golden.golden import NOT_BUILT, SPEC
 from sightline.errors import ModelError
-from sightline.models.build import build_model
+from sightline.models.build import build_model, reset_weights
 from sightline.models.find import built_in_names
 
 # As published: layers, parameters, GFLOPs at 640 pixels.
@@ -239,3 +239,35 @@ def test_an_own_criterion_is_used():
     loss, items = Mine("yolo26n.yaml", nc=3, verbose=False)(batch())
     assert float(loss) == 1
     assert list(items) == ["mine"]
+
+
+def test_reset_weights_gives_a_network_as_just_built(tmp_path):
+    path = tmp_path / "dfl.yaml"
+    path.write_text(
+        "nc: 3\nreg_max: 16\nscales: {n: [0.5, 0.25, 1024]}\n"
+        "backbone:\n  - [-1, 1, Conv, [64, 3, 2]]\n  - [-1, 1, Conv, [64, 3, 2]]\nhead:\n  - [[1], 1, Detect, [nc]]\n"
+    )
+    for cfg in ("yolo26n.yaml", path):
+        torch.manual_seed(0)
+        network = build_model(cfg, nc=3)
+        first = {name: value.clone() for name, value in network.state_dict().items()}
+        with torch.no_grad():
+            for value in network.parameters():
+                value.requires_grad_(False).fill_(7.0)
+        next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)).running_mean.fill_(9)
+        torch.manual_seed(1)
+        reset_weights(network)
+        after = network.state_dict()
+        for name, value in first.items():
+            assert after[name].std(unbiased=False) == pytest.approx(value.std(unbiased=False), rel=0.7, abs=0.05), name
+        constant = [
+            name for name in first if ".dfl." in name or "running_" in name or name.endswith(("bn.weight", "bn.bias"))
+        ]
+        assert all(after[name].equal(first[name]) for name in constant)
+        assert not after["model.0.conv.weight"].equal(first["model.0.conv.weight"])
+        fixed = {name for name, value in network.named_parameters() if not value.requires_grad}
+        assert fixed == {name for name in first if ".dfl." in name}
+        head = network.head
+        if head.has_one2one:
+            assert head.one2one_cv3[0][0][0].conv.weight.equal(head.cv3[0][0][0].conv.weight)
+        assert head.cv3[0][-1].bias.equal(build_model(cfg, nc=3).head.cv3[0][-1].bias)

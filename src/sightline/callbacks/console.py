@@ -48,8 +48,11 @@ class Console(Callback):
 
     def on_train_epoch_start(self, trainer: BaseTrainer) -> None:
         self.epoch_start, self.images = time.perf_counter(), 0
+        line = trainer.progress_string()
         if not trainer.args.verbose:
             return
+        if line:
+            LOGGER.info(line)
         if sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn
 

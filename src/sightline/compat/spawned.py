@@ -1,7 +1,7 @@
 """What a process that a script spawns (a loader's worker on Windows or macOS) runs before its own work.
 
-Python imports the main program there once more, as `__mp_main__`. `run.py` names this module as that program, so that the
-names the script imports are there before the script itself is run.
+Python imports the main program there once more, as `__mp_main__`. `run.py` names this module as that program, so that
+the names the script imports are there before the script itself is run.
 """
 
 from __future__ import annotations

@@ -202,6 +202,9 @@ class Settings(
         twin._origins = {**self._origins, **dict.fromkeys(current, CODE)}
         return twin
 
+    def __copy__(self) -> Settings:  # pydantic's own shares the origins: what is set on one would show on the other
+        return self.copy()
+
 
 # Setting → default, in the order of the groups. Everything that needs a list of the settings takes this one.
 DEFAULTS: dict[str, Any] = {row.name: row.default for row in table.ROWS}

@@ -13,7 +13,7 @@ from sightline.models.budget import Budget
 from sightline.models.network import DetectionModel, load_spec
 from sightline.models.spec import ModelSpec
 from sightline.models.weights import CLASS_BRANCHES, class_width, head_prefix, is_folded, is_old_style
-from sightline.nn.heads.detect import Detect
+from sightline.nn.heads.detect import DFL, Detect
 
 # The last layer of a description → the network class around it, so that a checkpoint says itself what to build.
 NETWORKS: dict[str, type[DetectionModel]] = {"Detect": DetectionModel}
@@ -83,6 +83,23 @@ def build_from_state(
             raise
         # Shortened and on one line, since it may quote what the file says.
         raise type(problem)(f"{file}: {' '.join(str(problem)[:500].split())}") from None
+
+
+def reset_weights(network: DetectionModel) -> None:
+    """Random weights, all trainable, as in a network just built; in place. Folded, it stays folded."""
+    head = network.head
+    for module in network.modules():
+        if not isinstance(module, DFL) and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+            module.requires_grad_(True)
+    for module in network.modules():  # its convolution is no weight but the numbers of the bins
+        if isinstance(module, DFL):
+            module.set_bins()
+    if isinstance(head, Detect):
+        if head.has_one2one and head.has_one2many:
+            head.one2one_cv2.load_state_dict(head.cv2.state_dict())
+            head.one2one_cv3.load_state_dict(head.cv3.state_dict())
+        head.init_biases()
 
 
 def _build_from_state(

@@ -536,7 +536,7 @@ class BaseTrainer(CallbackHost):
         ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
 
     def progress_string(self) -> str:
-        """The header of the progress lines."""
+        """A line that the console shows when an epoch begins, such as the names of columns; "" for none."""
         return ""
 
     def _is_new_best(self) -> bool:

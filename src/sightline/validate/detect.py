@@ -70,6 +70,11 @@ class DetectionValidator(BaseValidator):
         self._image_root = ""
         self._warned_of_no_labels = False
 
+    @property
+    def image_metrics(self) -> dict[str, dict[str, float | int]]:
+        """File name → precision, recall, f1, tp, fp, fn of that image; see `Metric.image_metrics`."""
+        return self.metrics.box.image_metrics
+
     # ------------------------------------------------------------------ before the first batch
 
     def build_loader(self, stride: int, device: torch.device) -> Any:

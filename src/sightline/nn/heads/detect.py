@@ -30,8 +30,13 @@ class DFL(nn.Module):
 
     def __init__(self, bins: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(bins, 1, 1, bias=False).requires_grad_(False)
-        self.conv.weight.data.copy_(torch.arange(bins, dtype=torch.float32).view(1, bins, 1, 1))
+        self.conv = nn.Conv2d(bins, 1, 1, bias=False)
+        self.set_bins()
+
+    def set_bins(self) -> None:
+        """The numbers 0 … bins − 1, which never train."""
+        self.conv.requires_grad_(False)
+        self.conv.weight.data.copy_(torch.arange(self.conv.in_channels).view(1, -1, 1, 1))
 
     def forward(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1) @ self.conv.weight.view(-1).to(logits.dtype)
