@@ -9,9 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 import sightline
-from sightline import compat
+from sightline import compat, facade
 from sightline.compat import table
 from sightline.errors import NoEquivalentError, SightlineError
+from sightline.models.build import NETWORKS
+from sightline.models.layers import LAYERS
+from sightline.tasks import TASKS
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +107,14 @@ def test_an_attribute_that_is_missing_is_an_attribute_error_with_advice():
 
 def test_remarks_belong_to_rows():
     assert set(table.REMARKS) <= {row.new for row in table.rows()}
+
+
+def test_what_is_built_is_in_the_table():
+    """A new task, layer or network class is reachable under its old name, too."""
+    for task in TASKS:
+        assert f"ultralytics.models.{'rtdetr' if task == 'rtdetr' else f'yolo.{task}'}" in table.TABLE
+    assert {name for name in LAYERS if not name.startswith("nn.")} <= set(table.TABLE["ultralytics.nn.modules"])
+    for name in ("YOLO", "RTDETR"):
+        assert hasattr(facade, name) == (name in table.TABLE["ultralytics"])
+    networks = {network.__name__ for network in NETWORKS.values()}
+    assert networks <= set(table.TABLE["ultralytics.nn.tasks"])

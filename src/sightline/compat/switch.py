@@ -7,6 +7,7 @@ import os
 import sys
 
 from sightline.compat.modules import Finder, StandIn
+from sightline.compat.process import RANK
 from sightline.compat.table import OLD
 from sightline.errors import UsageError
 from sightline.log import LOGGER, configure
@@ -30,7 +31,8 @@ def enable(replace: bool = False) -> bool:
     Raises:
         UsageError: the real package is to be replaced, but has been imported already.
     """
-    configure()
+    if RANK < 1:  # of several processes one speaks
+        configure()
     if is_enabled():
         return True
     loaded = sys.modules.get(OLD)
@@ -46,7 +48,7 @@ def enable(replace: bool = False) -> bool:
             f"{OLD} ({real}) has been imported already, and what the program took from it would stay beside sightline. "
             "Call sightline.compat.enable(replace=True) before that import; in a notebook, restart the kernel first."
         )
-    if real is not None:
+    if real is not None and PRELOAD not in os.environ:  # else the process that started this one has said it
         LOGGER.info(f"{OLD} is installed ({real}), but imports of it lead to sightline here.")
     sys.meta_path.insert(0, Finder())
     os.environ[PRELOAD] = REPLACING if real is not None else HERE
