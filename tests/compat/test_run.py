@@ -248,3 +248,11 @@ def test_one_of_several_processes_speaks(tmp_path: Path):
     said = [start([sys.executable], script, cwd=tmp_path, RANK=str(rank)).stdout.split("\n") for rank in (0, 1)]
     assert said == [["I am 0", "True", ""], ["False", ""]]
     assert start([sys.executable], script, cwd=tmp_path).stdout.startswith("I am -1\n")
+
+
+@BOTH
+def test_help(command: list[str], tmp_path: Path):
+    done = start(command, "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--replace" in done.stdout
+    assert "unchanged" in done.stdout

@@ -18,6 +18,10 @@ from sightline.errors import MissingInputError, SightlineError, UsageError
 from sightline.log import configure
 
 USAGE = "Example: sightline run train.py --epochs 5"
+HELP = """Usage: python -m sightline.compat [--replace] script.py [arguments]
+
+Run a script written for `ultralytics` on sightline, unchanged.
+--replace: also where the package `ultralytics` itself is installed."""
 INTERRUPTED = 130
 
 
@@ -28,6 +32,9 @@ def main(words: Sequence[str]) -> int:
     is one line on standard error; any other keeps its traceback.
     """
     words = list(words)
+    if words[:1] in (["-h"], ["--help"]):
+        print(HELP)
+        return 0
     configure()
     replace = words[:1] == ["--replace"]
     try:
