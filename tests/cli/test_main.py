@@ -294,7 +294,7 @@ def test_the_shell_completes_settings():
 
     assert complete("sightline train warmup") == ["warmup_epochs=", "warmup_momentum=", "warmup_bias_lr="]
     assert complete("sightline pre") == ["predict"]
-    assert complete("sightline settings lr") == ["lr0", "lrf"]
+    assert complete("sightline settings lr") == ["lr0", "lrf", "lr_groups"]
 
 
 def test_run_hands_everything_behind_the_script_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
