@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sightline.errors import DataError
 from sightline.losses.assign.candidates import CandidatePairs, send
 from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
+from sightline.losses.normalise import divisor_and_batch
 from sightline.losses.precision import at_least_float32
 from sightline.losses.targets import on_host, pad_targets
 from sightline.losses.terms.boxes import BoxLoss
@@ -76,6 +77,7 @@ class v8DetectionLoss:
         )
         self.bbox_loss: Any = BoxLoss(self.reg_max).to(self.device)
         self.proj = torch.arange(self.reg_max, dtype=torch.float, device=self.device)
+        self.images: Tensor | int = 0  # B of the batch at hand: what the terms are multiplied by
 
     def __call__(self, preds: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
         """Loss of what the model returned, in training or evaluation form. See `loss`."""
@@ -95,10 +97,12 @@ class v8DetectionLoss:
 
         Returns:
             (3,) box, class and distance term, times their gains and B, to be added up; and the detached terms by name,
-            not times B.
+            not times B. In training on several ranks (`normalise.over_ranks`) B is that of the mean rank, and the terms
+            are this rank's part: their mean over the ranks is the value of the whole batch.
         """
+        self.images = preds["boxes"].shape[0]
         _, terms, items = self.get_assigned_targets_and_loss(preds, batch)
-        return terms * preds["boxes"].shape[0], items
+        return terms * self.images, items
 
     def get_assigned_targets_and_loss(
         self, preds: Mapping[str, Any], batch: Mapping[str, Any], **assign: Any
@@ -122,11 +126,8 @@ class v8DetectionLoss:
             assignment, dense_scores = self._assign(raw, logits, targets, **assign)
             labels = targets.labels[assignment.image, assignment.slot]
 
-            if dense_scores is None:
-                total_score = assignment.score.sum()
-            else:
-                total_score = dense_scores.sum()
-            divisor = total_score.clamp(min=1)
+            total_score = (assignment.score if dense_scores is None else dense_scores).sum()
+            divisor, self.images = divisor_and_batch(total_score, raw.shape[0])
             class_term = self._classification(logits, assignment, labels, dense_scores) / divisor
             box_term, distance_term = self._boxes(raw, assignment, targets, image_hw)
             gains = (self.hyp.box, self.hyp.cls, self.hyp.dfl)

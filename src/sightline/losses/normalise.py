@@ -1,0 +1,99 @@
+"""Divisors of a loss when several processes each hold a part of the batch.
+
+A loss is divided by something counted in the batch (the target scores of all positives), and multiplied by the number
+of images. Two processes that each count their own half do not compute what one process does with the whole. So, inside
+of `over_ranks`, such counts are averaged over the ranks. With W ranks, losses S_r and counts T_r of rank r, the trainer
+multiplies the loss by W and DDP averages the gradients over the ranks, which gives those of the joined batch:
+
+    1/W · Σ_r  W · S_r / (Σ T_r / W) · (Σ B_r / W)  =  Σ S_r / Σ T_r · Σ B_r
+
+The terms that a loss reports are then those of its rank, S_r / (Σ T_r / W): their mean over the ranks is the value of
+the joined batch.
+
+Only the training step is inside of `over_ranks`. In validation ranks may have batches of unlike number, or one rank
+may be at it alone, so a collective call there would wait for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class _Ranks(NamedTuple):
+    group: ProcessGroup | None  # None is the default group
+    size: int
+
+
+_RANKS: ContextVar[_Ranks | None] = ContextVar("ranks that losses are averaged over", default=None)
+
+
+@contextmanager
+def over_ranks(group: ProcessGroup | None = None) -> Iterator[None]:
+    """Within this, the divisors of losses are averaged over the ranks of the group.
+
+    Every rank must enter it, and call the same losses equally often. Without torch.distributed, or with one rank, it
+    does nothing.
+
+    Args:
+        group: the ranks of the run; None is the default group of torch.distributed.
+    """
+    size = dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+    token = _RANKS.set(_Ranks(group, size) if size > 1 else None)
+    try:
+        yield
+    finally:
+        _RANKS.reset(token)
+
+
+def rank_count() -> int:
+    """How many ranks `mean_over_ranks` averages over: 1 outside of `over_ranks`."""
+    ranks = _RANKS.get()
+    return 1 if ranks is None else ranks.size
+
+
+def mean_over_ranks(count: Tensor) -> Tensor:
+    """What each rank counted, averaged; for the divisors of your own losses.
+
+    Call it on every rank, also where there is nothing to count (with zeros): the ranks wait for each other.
+
+    Args:
+        count: of any shape, the same on every rank.
+
+    Returns:
+        The mean, the same on every rank; outside of `over_ranks` the count as it is. Without a gradient in both cases.
+        Whole numbers come back as float32 where they are averaged.
+    """
+    ranks = _RANKS.get()
+    if ranks is None:
+        return count.detach()
+    total = count.detach().clone() if count.is_floating_point() else count.detach().float()
+    dist.all_reduce(total, group=ranks.group)
+    return total / ranks.size
+
+
+def divisor_and_batch(total: Tensor, images: int) -> tuple[Tensor, Tensor | int]:
+    """The two numbers that a loss of the whole batch is scaled by, with one call between the ranks for both.
+
+    Args:
+        total: () target scores of this rank's batch, added up.
+        images: B of this rank.
+
+    Returns:
+        () what to divide by: the total, but at least 1 over all ranks (a batch without objects still teaches
+        background); and what to multiply with.
+    """
+    ranks = _RANKS.get()
+    if ranks is None:
+        return total.clamp(min=1), images
+    mean, mean_images = mean_over_ranks(torch.stack([total, torch.full_like(total, images)])).unbind()
+    return mean.clamp(min=1 / ranks.size), mean_images
