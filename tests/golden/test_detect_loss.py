@@ -10,7 +10,7 @@ from golden.golden import golden_files
 from golden.loss_inputs import cases, feature_maps, load, relative_error, stand_in_model, target_batch
 from sightline.losses.detect import v8DetectionLoss
 from sightline.losses.targets import pad_targets
-from sightline.losses.terms.classification import class_weights
+from sightline.losses.terms.class_weights import class_weights
 
 
 def _loss_of(arrays, case) -> v8DetectionLoss:

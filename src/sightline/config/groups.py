@@ -17,13 +17,16 @@ from sightline.config.kinds import (
     Batch,
     Cache,
     Classes,
+    ClassWeights,
     Data,
     Device,
     Factors,
     File,
+    FocalGamma,
     Fraction,
     Freeze,
     ImageSize,
+    Loss,
     Number,
     PrecisionChoice,
     Scale,
@@ -282,6 +285,30 @@ class LossSettings(BaseModel):
     dfl: Number = setting(1.5, "Gain of the distance loss (DFL or L1).", "train", ge=0)
     cls_pw: Number = setting(
         0.0, "Exponent on inverse class frequency for class weights; 0 is off.", "train", ge=0, le=1
+    )
+    class_weights: ClassWeights | None = setting(
+        None,
+        "Factors on the class loss of objects (not of background); auto is the largest class's count / own count.",
+        "train",
+        allowed="auto, a list of one number above 0 a class, or a dict from class names to such numbers",
+        new=True,
+    )
+    focal_gamma: FocalGamma = setting(
+        0.0,
+        "Class loss times |target − score| to this power; 0 is off.",
+        "train",
+        allowed="0, or a number from 1 to 10",
+        new=True,
+    )
+    label_smoothing: Number = setting(
+        0.0, "Part of an object's class target that is spread over all classes.", "train", new=True, ge=0, lt=1
+    )
+    loss: Loss | None = setting(
+        None,
+        "Your own loss, from Python only (docs/losses.md).",
+        "train",
+        allowed="a class derived from v8DetectionLoss or E2ELoss, or a function of (preds, batch) or of the model",
+        new=True,
     )
 
 

@@ -10,7 +10,7 @@ import ast
 import numbers
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import yaml
@@ -323,6 +323,58 @@ def as_transforms(value: Any) -> list[Any]:
     return list(value)
 
 
+def as_class_weights(value: Any) -> str | list[float] | dict[str | int, float]:
+    """ "auto", a weight for each class in order, or weights by class name (or number) with 1 for the others.
+
+    `{WBC:11.2,Platelets:11.5}`, as it comes from the command line without quotes, is read as a dict.
+    """
+    if isinstance(value, str):
+        return _named_weights(value) if value.strip().startswith("{") else choice("auto", fold=True)(value)
+    if hasattr(value, "tolist"):  # an array or a tensor
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) or is_whole(name) for name in value):
+            raise wrong_type()
+        pairs = {name if isinstance(name, str) else int(name): as_number(weight) for name, weight in value.items()}
+        if not pairs or any(weight <= 0 for weight in pairs.values()):
+            raise wrong_value("there is no weight in it" if not pairs else "a weight is not above 0")
+        return pairs
+    if isinstance(value, (list, tuple)):
+        weights = [as_number(weight) for weight in value]
+        if not weights or any(weight <= 0 for weight in weights):
+            raise wrong_value("there is no weight in it" if not weights else "a weight is not above 0")
+        return weights
+    raise wrong_type()
+
+
+def _named_weights(text: str) -> dict[str | int, float]:
+    pairs: dict[Any, Any] = {}
+    for item in text.strip().strip("{}").split(","):
+        name, colon, weight = item.rpartition(":")
+        try:
+            pairs[name.strip().strip("'\"")] = float(weight)
+        except ValueError:
+            raise wrong_value(f"'{item.strip()}' is not name:weight") from None
+        if not colon or not name.strip():
+            raise wrong_value(f"'{item.strip()}' is not name:weight")
+    return as_class_weights(pairs)  # type: ignore[return-value]
+
+
+def as_focal_gamma(value: Any) -> float:
+    """0, or from 1 on: with soft targets the gradient of a power between 0 and 1 has no bound (losses/terms/focal.py)."""
+    gamma = as_number(value)
+    if gamma != 0 and not 1 <= gamma <= 10:
+        raise wrong_value("between 0 and 1 the gradient grows beyond all bounds" if 0 < gamma < 1 else "")
+    return gamma
+
+
+def as_loss(value: Any) -> Any:
+    """Which kind of loss it is, is asked when it meets the model (losses/own.py)."""
+    if not callable(value):
+        raise wrong_type()
+    return value
+
+
 # `Annotated` names for the fields of groups.py. `None` is added there where a setting may be left open.
 Switch = Annotated[bool, BeforeValidator(as_switch)]
 Whole = Annotated[int, BeforeValidator(as_whole)]
@@ -342,5 +394,8 @@ Freeze = Annotated[int | str | list[int | str], BeforeValidator(as_freeze)]
 Unfreeze = Annotated[int | dict[int, str | list[int | str]], BeforeValidator(as_unfreeze)]
 Factors = Annotated[dict[str, float], BeforeValidator(as_factors)]
 Device = Annotated[int | str | list[int], BeforeValidator(as_device)]
+ClassWeights = Annotated[str | list[float] | dict[str | int, float], BeforeValidator(as_class_weights)]
+FocalGamma = Annotated[float, BeforeValidator(as_focal_gamma)]
+Loss = Annotated[Any, BeforeValidator(as_loss)]
 Data = Annotated[str | dict[str, Any], BeforeValidator(as_data)]
 Transforms = Annotated[list[Any], BeforeValidator(as_transforms)]

@@ -69,6 +69,10 @@ ALIASES: dict[str, str] = {
     "vflip": "flipud",
     "zoom": "scale",
     "input": "source",
+    "fl_gamma": "focal_gamma",
+    "smoothing": "label_smoothing",
+    "pos_weight": "class_weights",
+    "criterion": "loss",
     "images": "source",
 }
 
@@ -124,7 +128,7 @@ RENAMED: dict[str, tuple[str, bool]] = {
 }
 # Two names for one thing, neither of them old.
 SYNONYMS: dict[str, str] = {"clip_grad_norm": "clip_grad"}
-DROPPED = ("label_smoothing", "save_hybrid", "crop_fraction", "keras")
+DROPPED = ("save_hybrid", "crop_fraction", "keras")
 
 
 def current_names(values: Mapping[str, Any], known: Mapping[str, Any], *, quiet: bool = False) -> dict[str, Any]:

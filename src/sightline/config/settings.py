@@ -39,7 +39,7 @@ DEFAULT, PRESET, COMMAND_LINE, CODE, AUTO, CHECKPOINT = (
 )
 
 # Objects that live only in this process; args.yaml and checkpoints leave them out.
-PYTHON_ONLY = frozenset({"augmentations"})
+PYTHON_ONLY = frozenset({"augmentations", "loss"})
 
 _TYPE_ERRORS = (WRONG_TYPE, "missing")
 _JOINED = "joined_settings"
@@ -111,6 +111,17 @@ class Settings(
             raise _joined(
                 f"cls_pw={self.cls_pw} weighs classes against each other, but single_cls=True leaves only one: "
                 "leave one of them out."
+            )
+        if self.class_weights is not None and (self.single_cls or self.cls_pw > 0):
+            other = "single_cls=True leaves only one class" if self.single_cls else f"cls_pw={self.cls_pw} does so, too"
+            raise _joined(
+                f"class_weights={self.class_weights} weighs classes against each other, but {other}: "
+                "leave one of them out."
+            )
+        if self.single_cls and self.label_smoothing > 0:
+            raise _joined(
+                f"label_smoothing={self.label_smoothing} spreads a target over the classes, but single_cls=True leaves "
+                "only one: leave one of them out."
             )
         return self
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import DataError
+from sightline.errors import DataError, TrainingError
 from sightline.losses.assign.candidates import CandidatePairs, send
 from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
 from sightline.losses.normalise import divisor_and_batch
@@ -18,6 +18,8 @@ from sightline.losses.precision import at_least_float32
 from sightline.losses.targets import on_host, pad_targets
 from sightline.losses.terms.boxes import BoxLoss
 from sightline.losses.terms.classification import sparse_cross_entropy
+from sightline.losses.terms.focal import modulation, sparse_focal_cross_entropy
+from sightline.losses.terms.smoothing import smooth_places, smooth_table
 from sightline.ops.anchors import decode_distances, make_anchors
 
 # Key of a dict in the batch in which the branches of one model share what depends on the targets alone. Who wants that
@@ -25,7 +27,7 @@ from sightline.ops.anchors import decode_distances, make_anchors
 SHARED = "_shared_by_losses"
 
 # What a model without settings is trained with.
-DEFAULT_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 100}
+DEFAULT_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 100, "focal_gamma": 0.0, "label_smoothing": 0.0}
 
 Items = dict[str, Tensor]
 
@@ -45,13 +47,14 @@ class Targets:
 class v8DetectionLoss:
     """Task-aligned assignment, then classification, overlap and distance terms.
 
-    Any of the attributes may be replaced after construction: `bce` (a table of targets is then made for it), `assigner`
-    (anything called like `TaskAlignedAssigner.forward`), `bbox_loss` (called like `BoxLoss.forward`), `proj`,
-    `class_weights`; so may the methods `preprocess` and `bbox_decode`.
+    Any of the attributes may be replaced after construction: `bce` (one cost an element, from logits and targets of
+    (B, A, C)), `assigner` (anything called like `TaskAlignedAssigner.forward`), `bbox_loss` (called like
+    `BoxLoss.forward`), `proj`, `class_weights`; so may the methods `preprocess` and `bbox_decode`.
 
     Args:
-        model: gives the device (its first parameter), `args` (gains box, cls, dfl), the geometry of its head
-            (`model[-1]`: stride, nc, reg_max) and, if set, `class_weights`.
+        model: gives the device (its first parameter), `args` (gains box, cls, dfl; focal_gamma, label_smoothing), the
+            geometry of its head (`model[-1]`: stride, nc, reg_max) and, if set, `class_weights` and
+            `positive_weights`: (nc,) factors of each class, for all of its cost or for that of the objects only.
         tal_topk: anchors picked per target.
         tal_topk2: anchors left per target in the end; None for `tal_topk`.
 
@@ -70,7 +73,11 @@ class v8DetectionLoss:
         self.loss_names = ("box_loss", "cls_loss", "dfl_loss" if self.use_dfl else "l1_loss")
         weights = getattr(model, "class_weights", None)
         self.class_weights: Tensor | None = None if weights is None else weights.to(self.device).view(1, 1, -1)
-        self.bce: Callable[[Tensor, Tensor], Tensor] = nn.BCEWithLogitsLoss(reduction="none")
+        lifted = getattr(model, "positive_weights", None)
+        lifted = None if lifted is None else lifted.to(self.device).view(-1)
+        self.bce: Callable[[Tensor, Tensor], Tensor] = nn.BCEWithLogitsLoss(reduction="none", pos_weight=lifted)
+        # To notice that a subclass has put another `bce` where the weights were: then they would not be in force.
+        self._weighted_bce = None if lifted is None else self.bce
         self.level_strides = [float(stride) for stride in self.stride]  # read once: the tensor may lie on a GPU
         self.assigner: Any = TaskAlignedAssigner(
             topk=tal_topk, num_classes=self.nc, alpha=0.5, beta=6.0, stride=self.level_strides, topk2=tal_topk2
@@ -233,16 +240,52 @@ class v8DetectionLoss:
         self, logits: Tensor, assignment: Assignment, labels: Tensor, dense_scores: Tensor | None
     ) -> Tensor:
         """() cross-entropy of all anchors and classes, added up."""
-        if dense_scores is None and _is_plain_cross_entropy(self.bce):
+        self._check_bce(logits.device)
+        gamma, smoothing = float(_read(self.hyp, "focal_gamma")), float(_read(self.hyp, "label_smoothing"))
+        if dense_scores is None and _is_cross_entropy(self.bce):
+            places = (assignment.image, labels, assignment.anchor, assignment.score)
             weights = None if self.class_weights is None else self.class_weights.view(-1)
-            return sparse_cross_entropy(logits, assignment.image, labels, assignment.anchor, assignment.score, weights)
+            lifted = _expanded(cast(nn.BCEWithLogitsLoss, self.bce).pos_weight, self.nc)
+            if smoothing:
+                places = smooth_places(*places, self.nc, smoothing)
+            if gamma:
+                return sparse_focal_cross_entropy(logits, *places, gamma, weights, lifted)
+            return sparse_cross_entropy(logits, *places, weights, lifted)
         if dense_scores is None:
             dense_scores = assignment.target_scores(labels, self.nc)
         logits = at_least_float32(logits).permute(0, 2, 1)  # (B, A, C)
-        costs = self.bce(logits, dense_scores.to(logits.dtype))
+        targets = dense_scores.to(logits.dtype)
+        if smoothing:
+            targets = smooth_table(targets, smoothing)
+        costs = self.bce(logits, targets)
+        if costs.shape != logits.shape:
+            raise TrainingError(
+                f"self.bce of {type(self).__name__} returned a tensor of {tuple(costs.shape)} for logits and targets "
+                f"of {tuple(logits.shape)}. It returns one cost for each of them: "
+                'nn.BCEWithLogitsLoss(reduction="none", …). What it is divided by follows later.'
+            )
+        if gamma:
+            costs = costs * modulation(logits, targets, gamma)
         if self.class_weights is not None:
             costs = costs * self.class_weights
         return costs.sum()
+
+    def _check_bce(self, device: torch.device) -> None:
+        """Before it is used: weights of the right length, on the right device, and none that got lost."""
+        if self._weighted_bce is not None and self.bce is not self._weighted_bce:
+            raise TrainingError(
+                f"class_weights= is the pos_weight of self.bce, but {type(self).__name__} puts a bce of its own there, "
+                "so it would not be in force. Leave class_weights= out, or keep self.bce as v8DetectionLoss makes it."
+            )
+        if not isinstance(self.bce, nn.BCEWithLogitsLoss) or self.bce.pos_weight is None:
+            return
+        if self.bce.pos_weight.device != device:
+            self.bce.to(device)  # once: people write torch.tensor([…]) in their __init__
+        if self.bce.pos_weight.numel() not in (1, self.nc):
+            raise TrainingError(
+                f"self.bce of {type(self).__name__} has pos_weight for {self.bce.pos_weight.numel()} classes, but the "
+                f"model knows {self.nc}. Give one weight a class."
+            )
 
     def _boxes(
         self, raw: Tensor, assignment: Assignment, targets: Targets, image_hw: tuple[float, float]
@@ -269,10 +312,21 @@ def _lists_pairs(assigner: Any) -> bool:
     return isinstance(assigner, TaskAlignedAssigner) and type(assigner).forward is TaskAlignedAssigner.forward
 
 
-def _is_plain_cross_entropy(bce: Any) -> bool:
-    return (
-        type(bce) is nn.BCEWithLogitsLoss and bce.reduction == "none" and bce.weight is None and bce.pos_weight is None
-    )
+def _is_cross_entropy(bce: Any) -> bool:
+    """Whether it is just PyTorch's, perhaps with constant weights of the positive part: then no table is needed."""
+    if type(bce) is not nn.BCEWithLogitsLoss or bce.reduction != "none" or bce.weight is not None:
+        return False
+    return bce.pos_weight is None or not bce.pos_weight.requires_grad
+
+
+def _expanded(weights: Tensor | None, classes: int) -> Tensor | None:
+    """(C,) weights of a `pos_weight` of any shape that has one value, or one a class."""
+    return None if weights is None else weights.reshape(-1).expand(classes)
+
+
+def _read(hyp: Any, name: str) -> float:
+    """A number that an older or a hand-made object of gains may lack."""
+    return getattr(hyp, name, DEFAULT_GAINS[name])
 
 
 def _gains(args: Any) -> Any:

@@ -59,7 +59,9 @@ class DetectionModel(nn.Module):
         self.names: dict[int, str] = _class_names(names, self.nc)
         self.save: list[int] = stack.saved_layers(self.model)
         self.args: Any = None  # the settings of the run; set by the trainer, read by the criterion
-        self.class_weights: Tensor | None = None
+        self.class_weights: Tensor | None = None  # (nc,) factors on the whole class loss; set by the trainer
+        self.positive_weights: Tensor | None = None  # (nc,) factors on the class loss of objects; set by the trainer
+        self.own_loss: Any = None  # an `OwnLoss`: what was given as train(loss=…); goes before `init_criterion`
         self.criterion: Any = None
         self.inplace = True  # scripts read it
         self.head.stride = self.stride = torch.tensor(stack.find_strides(self.model, self.spec), dtype=torch.float32)
@@ -108,13 +110,19 @@ class DetectionModel(nn.Module):
 
     def loss(self, batch: Mapping[str, Any], preds: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss vector (times the batch size) and detached items by name. `preds` spares the forward pass."""
+        from sightline.losses.own import usable
+
         if self.criterion is None:
-            self.criterion = self.init_criterion()
+            self.criterion = self.make_criterion()
         preds = self.predict(batch["img"]) if preds is None else preds
-        return self.criterion(preds, batch)
+        return usable(self.criterion(preds, batch), self.criterion)
+
+    def make_criterion(self) -> Any:
+        """The loss that the run asked for, else the model's own; called at the first batch."""
+        return self.init_criterion() if self.own_loss is None else self.own_loss.make(self)
 
     def init_criterion(self) -> Any:
-        """The loss; called at the first batch. What a subclass with its own loss replaces."""
+        """The model's own loss. What a subclass with another one replaces."""
         from sightline.losses.detect import v8DetectionLoss
         from sightline.losses.end_to_end import E2ELoss
 

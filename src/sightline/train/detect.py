@@ -19,7 +19,7 @@ from sightline.data.transforms.multi_scale import multi_scale_shape, multi_scale
 from sightline.errors import ModelError, SettingValueError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.targets import send_and_keep
-from sightline.losses.terms.classification import class_weights
+from sightline.losses.terms.class_weights import class_weights
 from sightline.models.budget import Budget
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import transfer

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sightline.losses.terms.classification import class_weights, sparse_cross_entropy
+from sightline.losses.terms.classification import sparse_cross_entropy
 
 
 def _case(seed: int = 0, dtype=torch.float64):
@@ -22,16 +22,18 @@ def _case(seed: int = 0, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)])
-def test_value_and_gradient_equal_the_dense_form(weights):
+@pytest.mark.parametrize("lifted", [None, torch.tensor([1.0, 11.5, 0.25, 1.0], dtype=torch.float64)])
+def test_value_and_gradient_equal_the_dense_form(weights, lifted):
     logits, places, table = _case()
-    loss = sparse_cross_entropy(logits, *places, weights)
-    costs = F.binary_cross_entropy_with_logits(logits, table, reduction="none")
+    loss = sparse_cross_entropy(logits, *places, weights, lifted)
+    lift = None if lifted is None else lifted[:, None]
+    costs = F.binary_cross_entropy_with_logits(logits, table, reduction="none", pos_weight=lift)
     expected = (costs if weights is None else costs * weights[:, None]).sum()
     torch.testing.assert_close(loss, expected)
     (actual_gradient,) = torch.autograd.grad(loss * 3, logits)
     (expected_gradient,) = torch.autograd.grad(expected * 3, logits)
     torch.testing.assert_close(actual_gradient, expected_gradient)
-    assert torch.autograd.gradcheck(lambda x: sparse_cross_entropy(x, *places, weights), logits)
+    assert torch.autograd.gradcheck(lambda x: sparse_cross_entropy(x, *places, weights, lifted), logits)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -53,6 +55,19 @@ def test_no_positives_and_no_images():
     assert sparse_cross_entropy(logits[:0], none, none, none, torch.zeros(0)).item() == 0
 
 
+def test_a_place_that_occurs_twice_has_the_sum_as_its_target():
+    logits, _, _ = _case()
+    places = tuple(torch.tensor(number) for number in ([1, 1], [2, 2], [7, 7]))
+    table = torch.zeros_like(logits)
+    table[1, 2, 7] = 0.75
+    lifted = torch.tensor([1.0, 1.0, 4.0, 1.0])
+    loss = sparse_cross_entropy(logits, *places, torch.tensor([0.5, 0.25]), None, lifted)
+    expected = F.binary_cross_entropy_with_logits(logits, table, reduction="sum", pos_weight=lifted[:, None].double())
+    torch.testing.assert_close(loss, expected)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in (loss, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 def test_extreme_logits_stay_finite():
     logits = torch.tensor([[[1e4, -1e4]]], requires_grad=True)
     zero = torch.zeros(1, dtype=torch.long)
@@ -60,10 +75,3 @@ def test_extreme_logits_stay_finite():
     assert loss.item() == pytest.approx(0, abs=1e-6)
     loss.backward()
     assert logits.grad.isfinite().all()
-
-
-def test_class_weights_by_hand():
-    weights = class_weights(torch.tensor([4, 1, 0]), 0.5)  # 1/2, 1, and their mean for the absent one
-    torch.testing.assert_close(weights, torch.tensor([0.5, 1.0, 0.75]) / 0.75)
-    assert class_weights(torch.tensor([9, 1]), 0.0).tolist() == [1.0, 1.0]
-    assert class_weights(torch.zeros(3), 1.0).tolist() == [1.0, 1.0, 1.0]

@@ -1,7 +1,9 @@
-"""Classification: cross-entropy over every anchor and class, without a table of targets; and class weights.
+"""Classification: cross-entropy over every anchor and class, without a table of targets.
 
 Almost all targets are 0, so instead of filling a (B, A, C) table to read it once, every logit is scored as background
-and the few positives are corrected: for a target t, cross-entropy(x, t) = softplus(x) − t·x.
+and the few positives are corrected: for a target t, cross-entropy(x, t) = softplus(x) − t·x. With a weight p on the
+positive part that is softplus(x) + t·((p − 1)·softplus(x) − p·x). Where the weights
+come from, softer targets and a cost that depends on how wrong an element is: class_weights.py, smoothing.py, focal.py.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ from sightline.losses.precision import at_least_float32
 
 
 def sparse_cross_entropy(
-    logits: Tensor, image: Tensor, class_: Tensor, anchor: Tensor, score: Tensor, weights: Tensor | None = None
+    logits: Tensor,
+    image: Tensor,
+    class_: Tensor,
+    anchor: Tensor,
+    score: Tensor,
+    weights: Tensor | None = None,
+    positive_weights: Tensor | None = None,
 ) -> Tensor:
     """Sum of binary cross-entropies of all logits; the target is `score` at the given places and 0 elsewhere.
 
@@ -28,31 +36,16 @@ def sparse_cross_entropy(
         anchor: (S,) int64.
         score: (S,) the targets there.
         weights: (C,) one factor a class, for its positive and negative part; None for ones.
+        positive_weights: (C,) one factor a class for its positive part only, as `pos_weight` of
+            `torch.nn.BCEWithLogitsLoss`; None for ones.
 
     Returns:
         () in float32, or float64 if the logits are. Only the logits get a gradient.
     """
-    loss: Tensor = _SparseCrossEntropy.apply(logits, image, class_, anchor, score, weights)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SparseCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        logits, image, class_, anchor, score, weights, positive_weights
+    )
     return loss
-
-
-def class_weights(counts: Tensor, power: float) -> Tensor:
-    """Weights that lift rare classes.
-
-    Args:
-        counts: (C,) training labels of each class.
-        power: 0 gives equal weights, 1 the inverse of the counts.
-
-    Returns:
-        (C,) float32 with mean 1. A class without labels gets the mean of those with. Ones if there are no labels.
-    """
-    counts = counts.float()
-    present = counts > 0
-    if power == 0 or not bool(present.any()):
-        return torch.ones_like(counts)
-    weights = torch.where(present, (1 / counts.clamp(min=1)).pow(power), 0)
-    weights = torch.where(present, weights, weights[present].mean())
-    return weights / weights.mean()
 
 
 class _SparseCrossEntropy(torch.autograd.Function):
@@ -60,13 +53,24 @@ class _SparseCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, image: Tensor, class_: Tensor, anchor: Tensor, score: Tensor, weights: Tensor | None
+        ctx: Any,
+        logits: Tensor,
+        image: Tensor,
+        class_: Tensor,
+        anchor: Tensor,
+        score: Tensor,
+        weights: Tensor | None,
+        positive_weights: Tensor | None,
     ) -> Tensor:
         said = at_least_float32(logits[image, class_, anchor])  # (S,)
         score = score.to(said.dtype)
         weights = None if weights is None else weights.to(said.dtype)
-        ctx.save_for_backward(logits, image, class_, anchor, score, weights)
-        positive = said * score
+        lift = None if positive_weights is None else positive_weights.to(said.dtype)[class_]  # (S,)
+        ctx.save_for_backward(logits, image, class_, anchor, score, weights, lift)
+        if lift is None:
+            positive = said * score
+        else:
+            positive = (lift * said - (lift - 1) * F.softplus(said)) * score
         if weights is not None:
             positive = positive * weights[class_]
         if logits.is_cuda:
@@ -78,12 +82,14 @@ class _SparseCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        logits, image, class_, anchor, score, weights = ctx.saved_tensors
+        logits, image, class_, anchor, score, weights, lift = ctx.saved_tensors
         factor = grad if weights is None else grad * weights[:, None]  # () or (C, 1)
         at_positives = -score * (grad if weights is None else grad * weights[class_])
-        gradient = at_least_float32(logits).sigmoid().mul_(factor)  # (B, C, A)
-        gradient.index_put_((image, class_, anchor), at_positives, accumulate=True)
-        return gradient.to(logits.dtype), None, None, None, None, None
+        gradient = at_least_float32(logits).sigmoid()  # (B, C, A)
+        if lift is not None:
+            at_positives = at_positives * (lift - (lift - 1) * gradient[image, class_, anchor])
+        gradient.mul_(factor).index_put_((image, class_, anchor), at_positives, accumulate=True)
+        return gradient.to(logits.dtype), None, None, None, None, None, None
 
 
 def _background(logits: Tensor, weights: Tensor | None) -> Tensor:
