@@ -90,8 +90,8 @@ def test_old_names_work_and_say_so(old: str, value: object, new: str, kept: obje
 
 def test_names_without_effect_are_ignored_and_say_so(caplog):
     with caplog.at_level(logging.WARNING, logger="sightline"):
-        assert Settings(label_smoothing=0.1).changed() == {}
-    assert "label_smoothing" in caplog.text
+        assert Settings(crop_fraction=0.1).changed() == {}
+    assert "crop_fraction" in caplog.text
 
 
 def test_an_old_and_its_new_name_together_are_refused():

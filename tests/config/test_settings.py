@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import pickle
 from pathlib import Path
@@ -96,6 +97,15 @@ def test_values_are_accepted_and_put_in_one_form(name: str, value: object, kept:
         ("classes", [-1], "class number from 0"),
         ("freeze", -1, "from the front"),
         ("scale", (2, 0.5), "lowest,highest"),
+        ("class_weights", "automatic", "auto, a list"),
+        ("class_weights", [1.0, 0.0], "not above 0"),
+        ("class_weights", [], "no weight"),
+        ("class_weights", {"cat": -1}, "not above 0"),
+        ("class_weights", [float("inf")], "not finite"),
+        ("class_weights", "{cat:2,dog}", "'dog' is not name:weight"),
+        ("focal_gamma", 0.5, "0, or a number from 1 to 10"),
+        ("focal_gamma", -1.5, "0, or a number from 1 to 10"),
+        ("label_smoothing", 1.0, "below 1"),
         ("fraction", 1.5, "whole number above 1"),
         ("time", 0, "above 0"),
         ("cache_budget_gb", -1, "above 0"),
@@ -121,12 +131,41 @@ def test_values_out_of_range_are_refused(name: str, value: object, allowed: str)
         ("save", 1), ("save", "True"), ("save", None), ("nms", 1), ("optimizer", 3), ("classes", "person"),
         ("classes", [0.5]), ("freeze", {}), ("imgsz", "big"), ("imgsz", [1, 2, 3]), ("scale", [0.5]), ("data", 3),
         ("data", ["a.yaml", "b.yaml"]), ("model", 5), ("device", 1.5), ("device", ["a"]), ("augmentations", "Blur"),
-        ("mosaic_tiles", "4"), ("iou", None),
+        ("mosaic_tiles", "4"), ("iou", None), ("class_weights", 2.0), ("class_weights", {1.5: 2.0}),
+        ("class_weights", ["2"]), ("loss", "focal"), ("loss", 3),
     ],
 )  # fmt: skip
 def test_wrong_types_are_refused(name: str, value: object):
     with pytest.raises(SettingTypeError, match=name):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("AUTO", "auto"),
+        ((1, 2.5), [1.0, 2.5]),
+        (np.array([1, 3]), [1.0, 3.0]),
+        ({"cat": 2, 1: 3}, {"cat": 2.0, 1: 3.0}),
+        ("{WBC:11.2,big dog: 3}", {"WBC": 11.2, "big dog": 3.0}),  # as the command line has it, without quotes
+        ("{'WBC':11.2}", {"WBC": 11.2}),
+    ],
+)
+def test_class_weights_have_three_forms(given: object, read: object):
+    settings = Settings(class_weights=given)
+    assert settings.class_weights == read
+    assert Settings.from_dict(settings.to_dict()).class_weights == read
+
+
+def test_objects_are_left_out_of_plain_values_and_described():
+    class Mine:
+        pass
+
+    settings = Settings(loss=functools.partial(Mine), augmentations=[len, Mine])
+    assert not {"loss", "augmentations"} & set(settings.to_dict())
+    assert settings.objects() == {"augmentations": "[len, Mine]", "loss": "Mine"}
+    assert settings.copy().loss is settings.loss
+    assert Settings().objects() == {}
 
 
 def test_all_bad_values_stand_in_one_error():
@@ -148,6 +187,9 @@ def test_a_long_value_is_shortened():
         ({"save": False, "save_period": 5}, ("save=False", "save_period=5")),
         ({"val": False, "val_interval": 3}, ("val=False", "val_interval=3")),
         ({"single_cls": True, "cls_pw": 0.5}, ("single_cls=True", "cls_pw=0.5")),
+        ({"single_cls": True, "class_weights": "auto"}, ("single_cls=True", "class_weights=auto")),
+        ({"cls_pw": 0.5, "class_weights": "auto"}, ("cls_pw=0.5", "class_weights=auto")),
+        ({"single_cls": True, "label_smoothing": 0.1}, ("single_cls=True", "label_smoothing=0.1")),
     ],
 )
 def test_rules_that_join_settings_name_both(values: dict, both: tuple[str, str]):

@@ -288,7 +288,7 @@ class LossSettings(BaseModel):
     )
     class_weights: ClassWeights | None = setting(
         None,
-        "Factors on the class loss of objects (not of background); auto is the largest class's count / own count.",
+        "Factors on the class loss of objects, not of background; auto: largest count / own count.",
         "train",
         allowed="auto, a list of one number above 0 a class, or a dict from class names to such numbers",
         new=True,

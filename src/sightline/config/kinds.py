@@ -361,7 +361,7 @@ def _named_weights(text: str) -> dict[str | int, float]:
 
 
 def as_focal_gamma(value: Any) -> float:
-    """0, or from 1 on: with soft targets the gradient of a power between 0 and 1 has no bound (losses/terms/focal.py)."""
+    """0, or from 1 on: between them the gradient has no bound where a soft target is met (losses/terms/focal.py)."""
     gamma = as_number(value)
     if gamma != 0 and not 1 <= gamma <= 10:
         raise wrong_value("between 0 and 1 the gradient grows beyond all bounds" if 0 < gamma < 1 else "")

@@ -7,6 +7,7 @@ together from defaults, files, the command line and keywords.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -183,6 +184,10 @@ class Settings(
         """Plain values that YAML and JSON can hold, without what lives only in this process."""
         return {name: _plain(value) for name, value in self.items() if name not in PYTHON_ONLY}
 
+    def objects(self) -> dict[str, str]:
+        """What `to_dict` leaves out, as text that says what it was: setting → names of classes and functions."""
+        return {name: _named(value) for name, value in self.items() if name in PYTHON_ONLY and value is not None}
+
     @classmethod
     def from_dict(
         cls, values: Mapping[str, Any], origins: Mapping[str, str] | None = None, *, skip_unknown: bool = False
@@ -265,6 +270,16 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return str(value.__fspath__())
     return f"<{type(value).__name__}>"  # an image in memory: say what it was
+
+
+def _named(value: Any) -> str:
+    """What the user would have written for an object: the name of a class or function, else that of its class."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_named(item) for item in value)}]"
+    if isinstance(value, functools.partial):
+        return _named(value.func)
+    name = getattr(value, "__name__", None)
+    return str(name) if name is not None else f"{type(value).__name__}(…)"
 
 
 def _same(value: Any, default: Any) -> bool:

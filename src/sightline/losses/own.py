@@ -98,12 +98,13 @@ class FunctionLoss:
         return self.function(preds[1] if isinstance(preds, tuple) else preds, batch)
 
 
-def usable(result: Any, criterion: Any) -> tuple[Tensor, dict[str, Tensor]]:
+def usable(result: Any, criterion: Any, *, learning: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
     """What a criterion returned, as the pair that training works with.
 
     Args:
         result: a tensor that will be added up; or that and a dict of numbers or one-element tensors.
         criterion: who returned it, for messages.
+        learning: whether a gradient is wanted.
 
     Returns:
         The tensor, and detached items by name; for a tensor alone {"loss": its sum}.
@@ -114,13 +115,13 @@ def usable(result: Any, criterion: Any) -> tuple[Tensor, dict[str, Tensor]]:
     loss, items = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(loss, Tensor) or not (items is None or isinstance(items, Mapping)):
         raise TrainingError(
-            f"{_who(criterion)} returned {_shown(result)}. A loss returns a tensor, or a pair: the tensor and a dict of "
-            "numbers to show."
+            f"{_who(criterion)} returned {_shown(result)}. A loss returns a tensor, or a pair: the tensor and a "
+            "dict of numbers to show."
         )
-    if torch.is_grad_enabled() and not loss.requires_grad:
+    if learning and torch.is_grad_enabled() and not loss.requires_grad:
         raise TrainingError(
-            f"The loss that {_who(criterion)} returned does not depend on the predictions (it has no gradient), so "
-            "nothing would be learnt. Compute it from preds with tensor operations, without .item(), .detach() and numpy."
+            f"{_who(criterion)} returned a tensor without a gradient, so nothing would be learnt. Compute it from "
+            "preds with tensor operations, not with .item(), .detach() or numpy."
         )
     if items is None:
         return loss, {"loss": loss.detach().sum()}
@@ -162,8 +163,8 @@ def _kind(given: Any, name: str) -> str:
     if len(needed) == 2 and not others and needed[0] != "model":
         return FUNCTION
     raise SettingTypeError(
-        f"loss={name} must be given {', '.join(needed + others) or 'nothing'}, so it is not clear how to call it. A loss "
-        f"takes two arguments, (preds, batch); what makes one takes one, (model). {ALLOWED}"
+        f"loss={name} must be given {', '.join(needed + others) or 'nothing'}, so it is not clear how to call it. A "
+        f"loss takes two arguments, (preds, batch); what makes one takes one, (model). {ALLOWED}"
     )
 
 

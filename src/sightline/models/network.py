@@ -115,7 +115,8 @@ class DetectionModel(nn.Module):
         if self.criterion is None:
             self.criterion = self.make_criterion()
         preds = self.predict(batch["img"]) if preds is None else preds
-        return usable(self.criterion(preds, batch), self.criterion)
+        learning = self.training and self.own_loss is not None
+        return usable(self.criterion(preds, batch), self.criterion, learning=learning)
 
     def make_criterion(self) -> Any:
         """The loss that the run asked for, else the model's own; called at the first batch."""

@@ -23,6 +23,8 @@ from sightline.losses.terms.class_weights import class_weights
 from sightline.models.budget import Budget
 from sightline.models.build import build_from_state, build_model
 from sightline.models.weights import transfer
+from sightline.train import loss_settings
+from sightline.train.ema import unwrap
 from sightline.train.trainer import BaseTrainer
 from sightline.validate.detect import DetectionValidator
 
@@ -107,7 +109,10 @@ class DetectionTrainer(BaseTrainer):
 
     def set_class_weights(self) -> None:
         if self.args.cls_pw > 0:
-            self.model.class_weights = self.compute_class_weights(self.get_class_counts()).to(self.device)
+            unwrap(self.model).class_weights = self.compute_class_weights(self.get_class_counts()).to(self.device)
+        if self.args.class_weights is not None:
+            weights = loss_settings.weights_of(self.args.class_weights, self.get_class_counts(), self.data["names"])
+            unwrap(self.model).positive_weights = weights.to(self.device)
 
     def get_class_counts(self) -> Tensor:
         """(nc,) labels of each class in the training set."""

@@ -80,6 +80,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "time": trainer.time_before + time.time() - trainer.train_time_start,
         "random": random_state(),
         "callbacks": [callback.state_dict() for callback in trainer.objects],
+        "objects": trainer.args.objects(),
         "finished": trainer.epoch + 1 >= trainer.epochs,
         "save_dir": str(trainer.save_dir),
     }
@@ -92,7 +93,7 @@ def read(settings: Settings) -> dict[str, Any]:
     Raises:
         MissingInputError: there is no such file.
         CheckpointError: the file holds weights only.
-        SettingValueError: the run is finished.
+        SettingValueError: the run is finished, or it needs an object that a file cannot hold.
     """
     path = checkpoint_to_resume(settings.resume, settings.model)
     checkpoint = load_checkpoint(path)
@@ -105,6 +106,7 @@ def read(settings: Settings) -> dict[str, Any]:
     if settings.optimizer == "auto":
         given.discard("optimizer")  # what that means was decided when the run began
     _refuse_changes(path, settings, given, checkpoint["args"])
+    _require_objects(path, given, checkpoint["run"].get("objects", {}))
     for name, value in checkpoint["args"].items():
         if name not in given and name not in ("resume", "save_dir", "mode"):
             settings.assign(name, value, origin=checkpoint["origins"].get(name, "checkpoint"))
@@ -131,6 +133,18 @@ def _refuse_changes(path: Path, settings: Settings, given: set[str], before: dic
         )
 
 
+def _require_objects(path: Path, given: set[str], before: dict[str, str]) -> None:
+    """Functions and classes stay in the program that the run was started from. Without them it would be another run."""
+    missing = [name for name in before if name not in given]
+    if missing:
+        again = ", ".join(f"{name}={before[name]}" for name in missing)
+        without = ", ".join(f"{name}=None" for name in missing)
+        raise SettingValueError(
+            f"resume={path}: this run was started with {again}, which a checkpoint cannot hold. Give it again, from "
+            f"Python: train(resume=…, {again}). To go on without it, say {without}."
+        )
+
+
 def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     """Put the state of every part back."""
     run = checkpoint["run"]
@@ -142,7 +156,7 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.stopper.load_state_dict(run["stopper"])
     _restore_frozen(trainer, checkpoint)
     if run["criterion"]:
-        trainer.model.criterion = trainer.model.init_criterion()
+        trainer.model.criterion = trainer.model.make_criterion()
         trainer.model.criterion.load_state_dict(run["criterion"])
     for name, parameter in trainer.model.named_parameters():
         if name in run["pending_gradients"]:

@@ -32,7 +32,7 @@ from sightline.errors import SettingValueError, TrainingError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
-from sightline.train import clip, freeze, lr_groups, norms, recipe, resume
+from sightline.train import clip, freeze, loss_settings, lr_groups, norms, recipe, resume
 from sightline.train.ema import ModelEMA, build_ema
 from sightline.train.environment import run_environment
 from sightline.train.freeze_plan import FreezePlan
@@ -334,6 +334,7 @@ class BaseTrainer(CallbackHost):
         self._build_train_pipeline()
         self.validator = self.get_validator()
         self.set_class_weights()
+        loss_settings.put_in_force(self)
         self.ema = build_ema(self.model, self.args)
         if not self.args.ema:
             self.in_force["ema"] = "off: the weights themselves are validated and saved"
