@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from golden.loss_inputs import feature_maps, stand_in_model
-from sightline.errors import DataError
+from sightline.errors import DataError, TrainingError
 from sightline.losses.assign import candidates, task_aligned
 from sightline.losses.assign.task_aligned import TaskAlignedAssigner
 from sightline.losses.detect import v8DetectionLoss
@@ -118,6 +118,106 @@ def test_a_replaced_cross_entropy_gets_a_table(weights, topk2):
     _assert_same(_run(loss, _preds(), _batch()), expected, rtol=1e-4, atol=1e-6)
     loss.bce = lambda logits, target: torch.zeros_like(logits)
     assert loss(_preds(), _batch())[0][1] == 0
+
+
+LIFTED = torch.tensor([1.0, 11.5, 3.0])
+SETTINGS = [{"focal_gamma": 1.5}, {"label_smoothing": 0.2}, {"focal_gamma": 2.0, "label_smoothing": 0.2}, {}]
+
+
+class ByTheTable(nn.BCEWithLogitsLoss):
+    """The same cross-entropy; as another type it is called with a table."""
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("lifted", [None, LIFTED])
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 2.0])])
+def test_every_setting_of_the_class_loss_is_the_same_with_and_without_a_table(settings, lifted, weights):
+    loss = _loss(topk2=1, class_weights=weights, **settings)
+    loss.bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=lifted)
+    sparse = _run(loss, _preds(dtype=torch.float64), _batch())
+    loss.bce = ByTheTable(reduction="none", pos_weight=lifted)
+    dense = _run(loss, _preds(dtype=torch.float64), _batch())
+    _assert_same(sparse, dense)
+    plain = _run(_loss(topk2=1), _preds(dtype=torch.float64), _batch())
+    if settings or lifted is not None or weights is not None:
+        assert not torch.allclose(plain[0][1], sparse[0][1], rtol=1e-5)
+    torch.testing.assert_close(plain[0][[0, 2]], sparse[0][[0, 2]])  # the other terms do not change
+
+
+@pytest.mark.parametrize("table", [True, False])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_class_loss_is_the_formula_over_the_table(settings, table):
+    """Written out once more over the table that the assigner of dense tables makes."""
+    preds, batch, tables = _preds(dtype=torch.float64), _batch(), []
+
+    class Keeping(TaskAlignedAssigner):
+        def forward(self, *args, **extra):
+            result = super().forward(*args, **extra)
+            tables.append(result[2])
+            return result
+
+    loss = _loss(**settings)
+    loss.bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=LIFTED)
+    keeping = Keeping(topk=7, num_classes=NC, alpha=0.5, stride=STRIDES)
+    if table:
+        loss.assigner = keeping
+    else:
+        other = _loss()
+        other.assigner = keeping
+        other(preds, batch)
+    _, items = loss(preds, batch)
+    target = tables[0].double()  # (B, A, C)
+    total = target.sum()
+    amount, gamma = settings.get("label_smoothing", 0.0), settings.get("focal_gamma", 0.0)
+    target = (1 - amount) * target + amount * target.sum(-1, keepdim=True) / NC
+    p = preds["scores"].permute(0, 2, 1).sigmoid()
+    costs = -(LIFTED * target * p.log() + (1 - target) * (1 - p).log()) * (target - p).abs() ** gamma
+    torch.testing.assert_close(items["cls_loss"], (costs.sum() / total * 0.5).detach(), rtol=1e-6, atol=0)
+
+
+def test_positive_weights_of_the_model_are_the_pos_weight_of_bce():
+    model = stand_in_model(nc=NC, reg_max=1, strides=STRIDES)
+    model.positive_weights = LIFTED
+    loss = v8DetectionLoss(model, 7)
+    assert torch.equal(loss.bce.pos_weight, LIFTED)
+    expected = _loss()
+    expected.bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=LIFTED.view(1, 1, -1))
+    _assert_same(_run(loss, _preds(), _batch()), _run(expected, _preds(), _batch()))
+    one = _loss()
+    one.bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor(2.0))  # the same for all classes
+    two = _loss()
+    two.bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.full((NC,), 2.0))
+    _assert_same(_run(one, _preds(), _batch()), _run(two, _preds(), _batch()))
+
+
+def test_weights_that_would_be_lost_are_an_error():
+    model = stand_in_model(nc=NC, reg_max=1, strides=STRIDES)
+    model.positive_weights = LIFTED
+    loss = v8DetectionLoss(model)
+    loss.bce = nn.BCEWithLogitsLoss(reduction="none")
+    with pytest.raises(TrainingError, match=r"class_weights= .* would not be in force"):
+        loss(_preds(), _batch())
+
+
+@pytest.mark.parametrize(
+    ("bce", "message"),
+    [
+        (nn.BCEWithLogitsLoss(), r"returned a tensor of \(\)"),
+        (nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.ones(5)), "pos_weight for 5 classes"),
+    ],
+)
+def test_a_cross_entropy_that_does_not_fit_says_so(bce, message):
+    loss = _loss()
+    loss.bce = bce
+    with pytest.raises(TrainingError, match=message):
+        loss(_preds(), _batch())
+
+
+def test_a_weight_that_wants_a_gradient_is_not_quietly_left_without():
+    loss = _loss()
+    loss.bce = nn.BCEWithLogitsLoss(reduction="none", pos_weight=nn.Parameter(LIFTED.clone()))
+    with pytest.raises(RuntimeError, match="not differentiable"):  # torch's own, by way of the table
+        loss(_preds(), _batch())
 
 
 def test_a_replaced_assigner_is_called_with_dense_tables():

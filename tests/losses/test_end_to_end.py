@@ -64,6 +64,32 @@ def test_branches_that_prepare_targets_differently_do_not_share():
     assert items["box_loss"] == 0
 
 
+def test_a_subclass_is_the_loss_of_both_branches_and_its_parts_are_used():
+    class Weighted(v8DetectionLoss):
+        def __init__(self, model, tal_topk=10, tal_topk2=None):
+            super().__init__(model, tal_topk, tal_topk2)
+            self.bce = torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=torch.tensor([1.0, 5.0, 20.0]))
+
+    loss, preds, batch = E2ELoss(_model(), loss_fn=Weighted), _preds(), _batch()
+    assert [type(branch) for branch in (loss.one2many, loss.one2one)] == [Weighted, Weighted]
+    assert (loss.one2many.assigner.topk, loss.one2one.assigner.topk, loss.one2one.assigner.topk2) == (10, 7, 1)
+    vector, items = loss(preds, batch)
+    plain, plain_items = E2ELoss(_model())(preds, batch)
+    assert items["cls_loss"] > plain_items["cls_loss"]
+    assert vector[1] > plain[1]
+    torch.testing.assert_close(vector[[0, 2]], plain[[0, 2]])
+
+
+def test_settings_of_the_class_loss_are_in_force_in_both_branches():
+    preds, batch = _preds(), _batch()
+    plain = E2ELoss(_model())
+    changed = E2ELoss(_model(focal_gamma=2.0, label_smoothing=0.1))
+    for branch in ("one2many", "one2one"):
+        before, _ = getattr(plain, branch).loss(preds[branch], batch)
+        after, _ = getattr(changed, branch).loss(preds[branch], batch)
+        assert after[1] < before[1]
+
+
 def test_items_are_those_of_the_one_to_one_branch():
     loss, preds, batch = E2ELoss(_model()), _preds(), _batch()
     _, items = loss(preds, batch)
