@@ -142,6 +142,8 @@ def test_what_a_loss_may_return():
     assert items == {"a": torch.tensor(1.0), "b": torch.tensor(3.0), "c": torch.tensor(1.0)}
     assert not any(item.requires_grad for item in items.values())
     assert all(item.shape == () for item in items.values())
+    three = torch.ones(3)
+    assert usable((x.sum(), three), plain)[1] is three  # the trainer names them
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_what_a_loss_may_return():
     [
         (None, r"loss plain returned None \(NoneType\)"),
         (1.5, "returned 1.5"),
-        ((torch.ones(1), torch.ones(3)), "a tuple of Tensor, Tensor"),
+        ((torch.ones(1), "three"), "a tuple of Tensor, str"),
         ((torch.ones(1), {}, 3), "a tuple of Tensor, dict, int"),
         ({"loss": torch.ones(1)}, "returned {'loss'"),
         ((torch.ones(1), {"a": torch.ones(2)}), r"item 'a' = a tensor of \(2,\)"),

@@ -182,11 +182,11 @@ class Settings(
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that YAML and JSON can hold, without what lives only in this process."""
-        return {name: _plain(value) for name, value in self.items() if name not in PYTHON_ONLY}
+        return {name: _plain(value) for name, value in self.items() if not _is_object(name, value)}
 
     def objects(self) -> dict[str, str]:
         """What `to_dict` leaves out, as text that says what it was: setting → names of classes and functions."""
-        return {name: _named(value) for name, value in self.items() if name in PYTHON_ONLY and value is not None}
+        return {name: _named(value) for name, value in self.items() if _is_object(name, value) and value is not None}
 
     @classmethod
     def from_dict(
@@ -270,6 +270,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__fspath__"):
         return str(value.__fspath__())
     return f"<{type(value).__name__}>"  # an image in memory: say what it was
+
+
+def _is_object(name: str, value: Any) -> bool:
+    """Whether the value lives only in this process. Text and numbers never do, whatever else the setting takes."""
+    return name in PYTHON_ONLY and not isinstance(value, (str, int, float))
 
 
 def _named(value: Any) -> str:

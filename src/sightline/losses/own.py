@@ -98,22 +98,24 @@ class FunctionLoss:
         return self.function(preds[1] if isinstance(preds, tuple) else preds, batch)
 
 
-def usable(result: Any, criterion: Any, *, learning: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+def usable(result: Any, criterion: Any, *, learning: bool = False) -> tuple[Tensor, Any]:
     """What a criterion returned, as the pair that training works with.
 
     Args:
-        result: a tensor that will be added up; or that and a dict of numbers or one-element tensors.
+        result: a tensor that will be added up; or that and what is to be shown: a dict of numbers or one-element
+            tensors, or values without names (see `items.named_items`).
         criterion: who returned it, for messages.
         learning: whether a gradient is wanted.
 
     Returns:
-        The tensor, and detached items by name; for a tensor alone {"loss": its sum}.
+        The tensor, and detached items by name; for a tensor alone {"loss": its sum}. Values without names stay as they
+        are: the trainer knows what they may be called.
 
     Raises:
         TrainingError: it is nothing of that, or nothing could be learnt from it.
     """
     loss, items = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-    if not isinstance(loss, Tensor) or not (items is None or isinstance(items, Mapping)):
+    if not isinstance(loss, Tensor) or not (items is None or isinstance(items, (Mapping, Tensor, list, tuple))):
         raise TrainingError(
             f"{_who(criterion)} returned {_shown(result)}. A loss returns a tensor, or a pair: the tensor and a "
             "dict of numbers to show."
@@ -125,6 +127,8 @@ def usable(result: Any, criterion: Any, *, learning: bool = False) -> tuple[Tens
         )
     if items is None:
         return loss, {"loss": loss.detach().sum()}
+    if not isinstance(items, Mapping):
+        return loss, items
     return loss, {str(name): _item(name, value, loss, criterion) for name, value in items.items()}
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Read from the settings at the moment they are needed, so there is nothing to do.
 READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
+    *("focal_gamma", "label_smoothing"),
     *("val", "val_interval", "save", "save_period", "freeze_bn"),
 }
 SCHEDULE = {"epochs", "lrf", "cos_lr", "momentum", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "nbs"}
