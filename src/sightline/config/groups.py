@@ -120,6 +120,14 @@ class DataSettings(BaseModel):
     classes: Classes | None = setting(
         None, "Use only these classes.", allowed="a class number from 0, or a list of them"
     )
+    repeat_factor: Number = setting(
+        0.0,
+        "Repeat images with classes that are in fewer images than this share; 0 is off.",
+        "train",
+        new=True,
+        ge=0,
+        le=1,
+    )
     rect: Switch = setting(False, "Batches of like shape with little padding; val and predict switch it on.")
 
 

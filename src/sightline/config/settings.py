@@ -108,6 +108,11 @@ class Settings(
                 )
             if self.norm == "gn" and self.sync_bn is True:
                 raise _joined("sync_bn=True synchronises BatchNorm, but norm=gn leaves none: leave one of them out.")
+            if self.rect and self.repeat_factor > 0:
+                raise _joined(
+                    f"repeat_factor={self.repeat_factor} repeats single images, but rect=True keeps images of like "
+                    "shape together in fixed batches: leave one of them out."
+                )
         if self.single_cls and self.cls_pw > 0:
             raise _joined(
                 f"cls_pw={self.cls_pw} weighs classes against each other, but single_cls=True leaves only one: "

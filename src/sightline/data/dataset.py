@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sightline.data.collate import Failure, collate
+from sightline.data.repeat import RepeatFactors, repeated_length
 from sightline.data.sampler import SampleKey
 from sightline.data.transforms.format import to_tensors
 from sightline.errors import SightlineError
@@ -44,6 +45,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         seed: of the run.
         rect: batches of like shape instead of squares; the loader must use `rect_batches`.
         channels: of the images.
+        repeat: how often each image comes in a training epoch; None: once.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         seed: int = 0,
         rect: Rect | None = None,
         channels: int = 3,
+        repeat: RepeatFactors | None = None,
     ) -> None:
         self.index = index
         self.reader = reader
@@ -64,6 +67,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.rect = rect
         self.channels = channels
+        self.repeat = repeat
         self.rect_batches: RectBatches | None = None
         self._size_hw: np.ndarray | None = None  # (n, 2) height, width of the batch that each image is in
         if rect is not None:
@@ -75,10 +79,15 @@ class DetectionDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Samples in a training epoch: more than there are images where some are repeated."""
+        return len(self) if self.repeat is None else repeated_length(self.repeat.images)
+
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        epoch, i, mixing = key if isinstance(key, tuple) else SampleKey(0, int(key))
-        rng = np.random.default_rng([self.seed, epoch, i])
-        return to_tensors(self.pipeline(i, self, rng, size_hw=self.size_hw(i), mixing=mixing))
+        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, int(key))
+        rng, size_hw = key.generator(self.seed), self.size_hw(key.index)
+        return to_tensors(self.pipeline(key.index, self, rng, size_hw=size_hw, mixing=key.mixing))
 
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> list[dict[str, Any] | Failure]:
         """A batch at once, as the loader asks for it. A problem with a file comes back as a value: an exception would

@@ -20,7 +20,9 @@ from sightline.data.formats.yolo import list_images
 from sightline.data.image_cache import GIB, available_memory
 from sightline.data.images import ImageReader
 from sightline.data.index import LabelIndex, build_index
+from sightline.data.repeat import repeat_factors
 from sightline.data.sampler import EpochBatches, SampleKey
+from sightline.data.transforms.guests import EVEN, Guests
 from sightline.data.transforms.pipeline import build_pipeline
 from sightline.errors import DataError, SettingValueError
 from sightline.log import LOGGER
@@ -189,7 +191,7 @@ def build_dataset(
 
     Raises:
         DataError: no usable image, no labels to train on. MissingFileError: no such split or folder.
-        SettingValueError: `classes` has one that the data set has not.
+        SettingValueError: `classes` has one that the data set has not; `repeat_factor` meets rectangular batches.
     """
     train = mode == "train"
     split = "train" if train else settings.split
@@ -219,7 +221,16 @@ def build_dataset(
         rect = settings.rect if train else settings.rect or settings.mode != "val" or not settings.is_user_set("rect")
     if train:
         _say_what_copy_paste_does(settings, index)
-    pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx)
+    repeat = None
+    if train and settings.repeat_factor > 0:
+        if rect:
+            raise SettingValueError(
+                f"repeat_factor={settings.repeat_factor:g} repeats single images, but rectangular batches are fixed: "
+                "leave rect=True or repeat_factor out."
+            )
+        repeat = repeat_factors(index, settings.repeat_factor, 1 if settings.single_cls else spec.nc)
+    guests = EVEN if repeat is None else Guests.weighted(repeat.images)
+    pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx, guests=guests)
     return DetectionDataset(
         index,
         _reader(settings, index, imgsz, spec.channels, several_a_sample=train and not rect),
@@ -228,6 +239,7 @@ def build_dataset(
         seed=settings.seed,
         rect=Rect(pad=0.0 if train else 0.5, stride=stride, batch=min(batch_size, len(index))) if rect else None,
         channels=spec.channels,
+        repeat=repeat,
     )
 
 
@@ -316,15 +328,17 @@ def build_loader(
     if dataset.rect_batches is not None:
         order, number, shapes = dataset.rect_batches
         groups = [order[number == b].tolist() for b in range(len(shapes))]
+    repeat = getattr(dataset, "repeat", None) if shuffle else None  # a user's own data set need not know it
     sampler = EpochBatches(
         len(dataset),
-        max(1, min(batch_size, len(dataset))),
+        max(1, min(batch_size, len(dataset) if repeat is None else dataset.images_per_epoch)),
         shuffle=shuffle,
         seed=seed,
         rank=rank,
         world_size=world_size,
         groups=groups,
         drop_last=drop_last,
+        repeat_factors=None if repeat is None else repeat.images,
     )
     accelerator = pin_memory if accelerator is None else accelerator
     processes = choose_workers(workers, batches=len(sampler), accelerator=accelerator)

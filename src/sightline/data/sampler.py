@@ -8,16 +8,25 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from sightline.data.repeat import repeat_counts, repeated_length
+
 
 class SampleKey(NamedTuple):
-    """What a data set is asked for. The chance in a sample is `np.random.default_rng([seed, epoch, index])`.
+    """What a data set is asked for.
 
     mixing: whether mosaic, MixUp, CutMix and copy-paste are on.
+    repetition: 0 when the image comes for the first time in this epoch, 1 for the second, …
     """
 
     epoch: int
     index: int
     mixing: bool = True
+    repetition: int = 0
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """The chance in this sample. An image that comes again looks different."""
+        again = [self.repetition, 1] if self.repetition else []  # trailing zeros would not count in a seed sequence
+        return np.random.default_rng([seed, self.epoch, self.index, *again])
 
 
 def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
@@ -38,6 +47,10 @@ class EpochBatches(Sampler[list[SampleKey]]):
         batch_size: per rank.
         groups: fixed batches, each a list of indices (rectangular batches); then only their order is shuffled.
         drop_last: leave out a last batch that is not full, unless it is the only one.
+        repeat_factors: (count,) how often each image comes in a shuffled epoch on average, see `repeat.py`. None: once.
+
+    Attributes:
+        count: images in an epoch; more than there are where some are repeated.
     """
 
     def __init__(
@@ -51,8 +64,12 @@ class EpochBatches(Sampler[list[SampleKey]]):
         world_size: int = 1,
         groups: Sequence[Sequence[int]] | None = None,
         drop_last: bool = False,
+        repeat_factors: np.ndarray | None = None,
     ) -> None:
-        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+        assert repeat_factors is None or (shuffle and groups is None and len(repeat_factors) == count)
+        self.repeat_factors = repeat_factors
+        self.count = count if repeat_factors is None else repeated_length(repeat_factors)
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.groups = None if groups is None else [list(map(int, group)) for group in groups]
         self.drop_last = drop_last
@@ -63,8 +80,7 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.epoch, self.mixing = epoch, mixing
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for indices in self.batches(self.epoch):
-            yield [SampleKey(self.epoch, index, self.mixing) for index in indices]
+        return iter(self.keys(self.epoch))
 
     def __len__(self) -> int:
         if self.groups is not None:
@@ -77,6 +93,20 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Image numbers of this rank's batches in an epoch."""
+        return [[key.index for key in batch] for batch in self.keys(epoch)]
+
+    def keys(self, epoch: int) -> list[list[SampleKey]]:
+        """This rank's batches in an epoch."""
+        places = self._places(epoch)
+        if self.repeat_factors is None:  # a place is an image
+            return [[SampleKey(epoch, place, self.mixing) for place in batch] for batch in places]
+        counts = repeat_counts(self.repeat_factors, seed=self.seed, epoch=epoch)
+        image = np.repeat(np.arange(len(counts)), counts)  # (count,) the image at each place
+        repetition = np.arange(self.count) - np.repeat(np.cumsum(counts) - counts, counts)
+        return [[SampleKey(epoch, int(image[p]), self.mixing, int(repetition[p])) for p in batch] for batch in places]
+
+    def _places(self, epoch: int) -> list[list[int]]:
+        """This rank's batches, as numbers of places: 0 to `count`, the copies of an image side by side."""
         if self.groups is not None:
             order = epoch_order(len(self.groups), seed=self.seed, epoch=epoch) if self.shuffle else None
             return [self.groups[g if order is None else order[g]] for g in self._share(len(self.groups))]

@@ -141,7 +141,8 @@ class DetectionTrainer(BaseTrainer):
                 LOGGER.info(
                     f"workers={self.args.workers}: on a CPU batches are prepared between the steps, which is faster."
                 )
-            self._check_batches(images=len(dataset), batch=batch_size)
+            images = getattr(dataset, "images_per_epoch", len(dataset))  # a user's own need not know of repeats
+            self._check_batches(images=images, batch=batch_size)
         return loader.build_loader(
             dataset,
             batch_size,
@@ -150,6 +151,24 @@ class DetectionTrainer(BaseTrainer):
             seed=self.args.seed,
             rank=rank,
             pin_memory=self.device.type == "cuda",
+        )
+
+    def _say_what_is_repeated(self) -> None:
+        if not self.args.repeat_factor:
+            return
+        factors = getattr(getattr(self.train_loader, "sampler", None), "repeat_factors", None)
+        repeat = getattr(self.train_loader.dataset, "repeat", None)
+        if factors is None or repeat is None:
+            raise SettingValueError(
+                f"repeat_factor={self.args.repeat_factor:g} has no effect: get_dataloader() or build_dataset() of "
+                f"{type(self).__name__} gave a loader without it. Build both with super(), or leave repeat_factor out."
+            )
+        names, share = self.data["names"], self.args.repeat_factor
+        raised = [f"{names[number]} ×{factor:.3g}" for number, factor in enumerate(repeat.classes) if factor > 1]
+        self.in_force["repeat_factor"] = (
+            f"{', '.join(raised)}; an epoch has {self.train_loader.sampler.count} samples of {len(factors)} images"
+            if raised
+            else f"repeats nothing: every class is in at least {share:.3g} of the images"
         )
 
     def _check_batches(self, *, images: int, batch: int) -> None:

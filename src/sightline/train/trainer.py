@@ -377,7 +377,10 @@ class BaseTrainer(CallbackHost):
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
         self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, rank=0, mode="train")
         self.test_loader = self.get_dataloader(self.data["val"], self.batch_size * 2, rank=0, mode="val")
-        images, batches = len(self.train_loader.dataset), len(self.train_loader)
+        # A user's own data set need not know of repeats.
+        images = getattr(self.train_loader.dataset, "images_per_epoch", len(self.train_loader.dataset))
+        batches = len(self.train_loader)
+        self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
         self.optimizer = self.build_optimizer(
             self.model,
@@ -453,6 +456,9 @@ class BaseTrainer(CallbackHost):
 
     def get_validator(self) -> Any:
         raise NotImplementedError
+
+    def _say_what_is_repeated(self) -> None:
+        """What `repeat_factor` does in this run, or that it does nothing."""
 
     def set_model_attributes(self) -> None:
         """Give the model what it must know of the data (names, class count) and of the settings."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sightline.data.transforms.canvas import Canvas, Tile
+from sightline.data.transforms.guests import EVEN, Guests
 from sightline.data.transforms.polygons import outlines
 from sightline.data.transforms.scene import Scene
 from sightline.data.transforms.tile_warp import Rect
@@ -116,9 +117,9 @@ class RandomMosaic:
     tiles: int = 4
     probability: float = 1.0
 
-    def decide(self, sample: Sample, rng: np.random.Generator, *, count: int) -> Mosaic | None:
-        """`count` is the number of images to draw guests from."""
+    def decide(self, sample: Sample, rng: np.random.Generator, *, count: int, guests: Guests = EVEN) -> Mosaic | None:
+        """`count` is the number of images to draw guests from, `guests` how."""
         if rng.random() >= self.probability:
             return None
         y, x = (int(value) for value in rng.uniform(self.size / 2, 3 * self.size / 2, 2))
-        return Mosaic(tuple(rng.integers(count, size=self.tiles - 1).tolist()), (x, y), self.size)
+        return Mosaic(tuple(guests.draw(rng, images=count, number=self.tiles - 1)), (x, y), self.size)

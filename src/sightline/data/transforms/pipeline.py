@@ -11,6 +11,7 @@ from sightline.data.transforms.affine import RandomAffine
 from sightline.data.transforms.channels import RandomSwapRedBlue
 from sightline.data.transforms.colour import RandomHSV
 from sightline.data.transforms.flip import RandomFlipLeftRight, RandomFlipUpDown
+from sightline.data.transforms.guests import EVEN, Guests
 from sightline.data.transforms.letterbox import letterbox
 from sightline.data.transforms.mixing import RandomCopyPaste, RandomCutMix, RandomMixUp
 from sightline.data.transforms.mosaic import RandomMosaic
@@ -71,6 +72,7 @@ class TrainingPipeline:
     flip_up_down: RandomFlipUpDown = field(default_factory=RandomFlipUpDown)
     flip_left_right: RandomFlipLeftRight = field(default_factory=RandomFlipLeftRight)
     channels: RandomSwapRedBlue = field(default_factory=RandomSwapRedBlue)
+    guests: Guests = EVEN
 
     def __call__(
         self, index: int, source: Source, rng: np.random.Generator, *, size_hw: tuple[int, int], mixing: bool = True
@@ -109,7 +111,7 @@ class _Preparation:
         return self(self.any_index())
 
     def any_index(self) -> int:
-        return int(self.rng.integers(len(self.source)))
+        return self.steps.guests.draw(self.rng, images=len(self.source), number=1)[0]
 
     def framed(self, index: int) -> Sample:
         """Image or mosaic, seen through the affine step."""
@@ -121,7 +123,7 @@ class _Preparation:
         sample = self.source.load(index)
         if not self.mixing:
             return Scene.of(sample)
-        mosaic = self.steps.mosaic.decide(sample, self.rng, count=len(self.source))
+        mosaic = self.steps.mosaic.decide(sample, self.rng, count=len(self.source), guests=self.steps.guests)
         scene = mosaic.arrange([sample, *map(self.source.load, mosaic.guests)]) if mosaic else Scene.of(sample)
         mirrored = self.steps.copy_paste.decide_mirrored(scene)
         return mirrored(scene) if mirrored else scene
@@ -134,6 +136,7 @@ def build_pipeline(
     *,
     mixing: bool = True,
     flip_idx: tuple[int, ...] | None = None,
+    guests: Guests = EVEN,
 ) -> TrainingPipeline | ValidationPipeline:
     """The transforms that the settings ask for.
 
@@ -159,4 +162,5 @@ def build_pipeline(
         flip_up_down=RandomFlipUpDown(s.flipud, flip_idx),
         flip_left_right=RandomFlipLeftRight(s.fliplr, flip_idx),
         channels=RandomSwapRedBlue(s.bgr),
+        guests=guests,
     )
