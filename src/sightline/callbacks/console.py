@@ -86,7 +86,7 @@ class Console(Callback):
         scores = "  ".join(
             f"{name.removeprefix('metrics/').removesuffix('(B)')} {value:.4f}"
             for name, value in trainer.metrics.items()
-            if name.startswith("metrics/mAP") and trainer.validated
+            if trainer.validated and (name.startswith("metrics/mAP") or (name in trainer.logged and name[-1] == ")"))
         )
         best = "  best" if trainer.new_best else ""
         LOGGER.info(f"{self.header}  {scores}  {_duration(trainer.remaining_seconds())} left{best}")

@@ -22,11 +22,13 @@ from sightline.config.kinds import (
     Device,
     Factors,
     File,
+    Fitness,
     FocalGamma,
     Fraction,
     Freeze,
     ImageSize,
     Loss,
+    Names,
     Number,
     PrecisionChoice,
     Scale,
@@ -325,6 +327,22 @@ class ValidationSettings(BaseModel):
 
     val: Switch = setting(True, "Validate during training.", "train")
     val_interval: Whole = setting(1, "Epochs from one validation to the next.", "train", new=True, ge=1)
+    fitness: Fitness | None = setting(
+        None,
+        "What decides which epoch is best, the first of several; None is mAP50-95.",
+        "train",
+        allowed="an expression over metrics such as 0.9*mAP50-95+0.1*recall, a function of the metrics (from Python), "
+        "or a list or dict of those",
+        new=True,
+    )
+    log_metrics: Names | None = setting(
+        None,
+        "Further columns of results.csv: f1, mAP75, f1/* (each class) and others of docs/metrics.md.",
+        "train",
+        "val",
+        allowed="a name, or a list of names",
+        new=True,
+    )
     split: Annotated[Literal["train", "val", "test"], BeforeValidator(choice("train", "val", "test"))] = setting(
         "val", "Which part of the data set to validate on.", "val"
     )

@@ -317,6 +317,72 @@ def as_data(value: Any) -> str | dict[str, Any]:
     return as_file(value)
 
 
+FILE_NAME = re.compile(r"\w[\w.-]{0,59}")  # what every file system takes as part of a name
+
+
+def as_fitness(value: Any) -> Any:
+    """An expression over metrics or a function of them, or a list or dict (by name) of those.
+
+    Here only the form is checked: which metrics there are, a run knows. Text in brackets is a list or dict, as it comes
+    from the command line: `[mAP50, recall]`, `{a: mAP50, b: min(precision, recall)}`.
+    """
+    if isinstance(value, str) and value.strip()[:1] == "{":
+        pairs = [item.partition(":") for item in split_list(value)]
+        if not all(colon for _, colon, _ in pairs):
+            raise wrong_value("each goal in {…} needs a name: {name: expression, …}")
+        value = {name.strip(): text.strip() for name, _, text in pairs}
+    elif isinstance(value, str) and value.strip()[:1] == "[":
+        value = split_list(value)
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
+                raise wrong_value(
+                    f"the name {name!r} becomes part of a file name, best_<name>.pt: letters, digits and . _ - only"
+                )
+        return {name: _one_goal(goal) for name, goal in _filled(value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_one_goal(goal) for goal in _filled(value)]
+    return _one_goal(value)
+
+
+def _one_goal(value: Any) -> Any:
+    if callable(value):
+        return value
+    if not isinstance(value, str):
+        raise wrong_type()
+    return as_text(value).strip()
+
+
+def as_names(value: Any) -> list[str]:
+    """Names; one text is a list of one, or of several with commas between them."""
+    if isinstance(value, str):
+        value = split_list(value)
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise wrong_type()
+    return [as_text(item).strip() for item in _filled(value)]
+
+
+def split_list(text: str) -> list[str]:
+    """`[a, min(b, c)]` → `a` and `min(b, c)`; the outer brackets may be missing."""
+    text = text.strip()
+    if text[:1] + text[-1:] in ("[]", "{}"):
+        text = text[1:-1]
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _filled(values: Any) -> Any:
+    if not values:
+        raise wrong_value("it is empty")
+    return values
+
+
 def as_transforms(value: Any) -> list[Any]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise wrong_type()
@@ -398,4 +464,6 @@ ClassWeights = Annotated[str | list[float] | dict[str | int, float], BeforeValid
 FocalGamma = Annotated[float, BeforeValidator(as_focal_gamma)]
 Loss = Annotated[Any, BeforeValidator(as_loss)]
 Data = Annotated[str | dict[str, Any], BeforeValidator(as_data)]
+Fitness = Annotated[str | list[Any] | dict[str, Any] | Callable[..., Any], BeforeValidator(as_fitness)]
+Names = Annotated[list[str], BeforeValidator(as_names)]
 Transforms = Annotated[list[Any], BeforeValidator(as_transforms)]

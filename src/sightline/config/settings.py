@@ -41,6 +41,8 @@ DEFAULT, PRESET, COMMAND_LINE, CODE, AUTO, CHECKPOINT = (
 
 # Objects that live only in this process; args.yaml and checkpoints leave them out.
 PYTHON_ONLY = frozenset({"augmentations", "loss"})
+# Settings that may be functions, or lists or dicts with some: left out only then. Text is written like any other.
+TEXT_OR_FUNCTION = frozenset({"fitness"})
 
 _TYPE_ERRORS = (WRONG_TYPE, "missing")
 _JOINED = "joined_settings"
@@ -187,11 +189,12 @@ class Settings(
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that YAML and JSON can hold, without what lives only in this process."""
-        return {name: _plain(value) for name, value in self.items() if not _is_object(name, value)}
+        return {name: _plain(value) for name, value in self.items() if not lives_in_process(name, value)}
 
     def objects(self) -> dict[str, str]:
         """What `to_dict` leaves out, as text that says what it was: setting → names of classes and functions."""
-        return {name: _named(value) for name, value in self.items() if _is_object(name, value) and value is not None}
+        objects = ((name, value) for name, value in self.items() if value is not None and lives_in_process(name, value))
+        return {name: _named(value) for name, value in objects}
 
     @classmethod
     def from_dict(
@@ -231,7 +234,15 @@ class Settings(
 DEFAULTS: dict[str, Any] = {row.name: row.default for row in table.ROWS}
 
 # Images in memory and transforms are large or refuse to be copied; they are not ours to change anyway.
-_SHARED = PYTHON_ONLY | {"source"}
+_SHARED = PYTHON_ONLY | TEXT_OR_FUNCTION | {"source"}
+
+
+def lives_in_process(name: str, value: Any) -> bool:
+    """Whether the value of this setting is an object that no file can hold."""
+    if name not in TEXT_OR_FUNCTION:
+        return name in PYTHON_ONLY
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return any(callable(part) for part in parts)
 
 
 def _independent(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,15 +288,14 @@ def _plain(value: Any) -> Any:
     return f"<{type(value).__name__}>"  # an image in memory: say what it was
 
 
-def _is_object(name: str, value: Any) -> bool:
-    """Whether the value lives only in this process. Text and numbers never do, whatever else the setting takes."""
-    return name in PYTHON_ONLY and not isinstance(value, (str, int, float))
-
-
 def _named(value: Any) -> str:
     """What the user would have written for an object: the name of a class or function, else that of its class."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_named(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_named(item)}' for key, item in value.items())}}}"
+    if isinstance(value, str):
+        return repr(value)
     if isinstance(value, functools.partial):
         return _named(value.func)
     name = getattr(value, "__name__", None)

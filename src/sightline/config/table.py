@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -58,7 +59,7 @@ def _kind(annotation: Any) -> str:
     simple = {bool: "True or False", int: "a whole number", float: "a number", str: "text", Any: "anything"}
     if annotation in simple:
         return simple[annotation]
-    return {list: "a list", dict: "a dict"}[get_origin(annotation) or annotation]
+    return {list: "a list", dict: "a dict", Callable: "a function"}[get_origin(annotation) or annotation]
 
 
 def _limits(field: FieldInfo) -> str:

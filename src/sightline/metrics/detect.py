@@ -11,6 +11,7 @@ import numpy as np
 from sightline.metrics.average_precision import ap_per_class
 from sightline.metrics.confusion import ConfusionMatrix
 from sightline.metrics.image_metrics import counts_to_metrics, distinct_names
+from sightline.metrics.logged import logged_values
 from sightline.metrics.matching import IOU_THRESHOLDS
 from sightline.metrics.metric import Metric
 from sightline.metrics.tables import rows_to_csv, rows_to_frame, rows_to_json
@@ -30,6 +31,7 @@ class DetMetrics:
         nt_per_class: (nc,) int64 labelled objects of each class.
         nt_per_image: (nc,) int64 images that hold each class.
         coco: the numbers of the COCO evaluation (AP, AP50, …), empty unless it was asked for.
+        log: full names of further numbers that `results_dict` has, see `logged.py`.
     """
 
     def __init__(self, names: Mapping[int, str] | None = None, save_dir: str | Path = ".") -> None:
@@ -41,6 +43,7 @@ class DetMetrics:
         self.nt_per_class: np.ndarray = np.zeros(len(self.names), dtype=np.int64)
         self.nt_per_image: np.ndarray = np.zeros(len(self.names), dtype=np.int64)
         self.coco: dict[str, float] = {}
+        self.log: tuple[str, ...] = ()
         self._tp: list[np.ndarray] = []
         self._conf: list[np.ndarray] = []
         self._pred_cls: list[np.ndarray] = []
@@ -155,10 +158,11 @@ class DetMetrics:
 
     @property
     def results_dict(self) -> dict[str, float]:
-        """The mean results, `fitness`, and `metrics/coco/…` when the COCO evaluation ran."""
+        """The mean results, `fitness`, `metrics/coco/…` when the COCO evaluation ran, and what `log` names."""
         results = dict(zip(self.keys, self.mean_results(), strict=True))
         results["fitness"] = self.fitness
         results.update({f"metrics/coco/{name}": value for name, value in self.coco.items()})
+        results.update(logged_values(self, self.log))
         return results
 
     @property

@@ -53,6 +53,7 @@ def light_state(trainer: BaseTrainer) -> dict[str, Any]:
         "data": str(trainer.args.data),
         "epoch": trainer.epoch,
         "fitness": trainer.fitness,
+        "goals": {goal.name: goal.value for goal in trainer.goals},
         "metrics": {name: None if value is None else float(value) for name, value in trainer.metrics.items()},
     }
 
@@ -76,6 +77,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "batches_since_step": trainer.iteration - trainer.last_opt_step,
         "best_fitness": trainer.best_fitness,
         "best_written": trainer.best_written,
+        "goals": trainer.goals.state_dict(),
         "history": trainer.history,
         "time": trainer.time_before + time.time() - trainer.train_time_start,
         "random": random_state(),
@@ -148,6 +150,7 @@ def _require_objects(path: Path, given: set[str], before: dict[str, str]) -> Non
 def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     """Put the state of every part back."""
     run = checkpoint["run"]
+    trainer.goals.load_state_dict(run.get("goals", []))
     trainer.model.load_state_dict(run["raw_model"])
     trainer.ema.load_state_dict(run["ema"])
     trainer.optimizer.load_state_dict(run["optimizer"])

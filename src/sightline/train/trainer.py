@@ -36,6 +36,7 @@ from sightline.train import clip, freeze, loss_settings, lr_groups, norms, recip
 from sightline.train.ema import ModelEMA, build_ema
 from sightline.train.environment import run_environment
 from sightline.train.freeze_plan import FreezePlan
+from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
 from sightline.train.live_settings import LiveSettings
 from sightline.train.optim import build_optimizer
@@ -89,6 +90,8 @@ class BaseTrainer(CallbackHost):
         self.test_loader: Any = None
         self.validator: Any = None
         self.stopper = EarlyStopping(self.args.patience)
+        self.goals = Goals()  # what the setting `fitness` asks for; without it the validator's fitness counts
+        self.logged: tuple[str, ...] = ()  # metrics beside the means, in full
         self.stride = 32
 
         # where it goes
@@ -255,7 +258,7 @@ class BaseTrainer(CallbackHost):
         self.guard.report(self.epoch + 1)
         self.epoch_time = time.time() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
-        self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.lr})
+        self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
         self.stop |= self.stop_training
         self._time_is_up()  # validation counts, too: no epoch is begun that has no time
@@ -333,12 +336,14 @@ class BaseTrainer(CallbackHost):
             self._setup_ddp()
         self._build_train_pipeline()
         self.validator = self.get_validator()
+        self._choose_metrics()
         self.set_class_weights()
         loss_settings.put_in_force(self)
         self.ema = build_ema(self.model, self.args)
         if not self.args.ema:
             self.in_force["ema"] = "off: the weights themselves are validated and saved"
-        self.metrics = dict.fromkeys([*self.metric_keys(), *self.label_loss_items(prefix="val")], 0.0)
+        columns = [*self.metric_keys(), *self.logged, *self.label_loss_items(prefix="val")]
+        self.metrics = dict.fromkeys(columns, 0.0)
         self.live.begin()
         self.resume_training(self.checkpoint)
         self.lr = self._learning_rates()
@@ -396,6 +401,21 @@ class BaseTrainer(CallbackHost):
         self.optimizer.zero_grad()
         self._setup_scheduler()
 
+    def _choose_metrics(self) -> None:
+        """What is best and what is logged. A name that no validation knows is an error now, not after an epoch."""
+        names = dict(self.data["names"])
+        if self.args.fitness is not None:
+            known = [*self.metric_keys(), *self.validator.loggable_keys(names), *self.label_loss_items(prefix="val")]
+            self.goals = Goals(self.args.fitness, known)
+            self.validator.log_also = tuple(self.goals.keys)
+            self.in_force["fitness"] = self.goals.in_words()
+        if self.args.log_metrics:  # also where a user's validator was not given the settings of the run
+            self.validator.args.assign("log_metrics", self.args.log_metrics, origin="code")
+        if self.args.log_metrics or self.goals:
+            self.logged = tuple(self.validator.logged_keys(names))
+        if self.args.log_metrics:
+            self.in_force["log_metrics"] = "logs " + (", ".join(self.logged) or "nothing but the means, always there")
+
     def _setup_scheduler(self) -> None:
         self.scheduler = Schedule.from_settings(self.optimizer, self.args, batches=len(self.train_loader))
         self.lf = self.scheduler.factor
@@ -426,7 +446,7 @@ class BaseTrainer(CallbackHost):
     def _remove_old_results(self) -> None:
         """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them."""
         if not self.args.resume:
-            for old in (self.csv, self.last, self.best):
+            for old in (self.csv, self.last, self.best, *(self.goals.file(self.wdir, goal) for goal in self.goals)):
                 old.unlink(missing_ok=True)
 
     def write_args(self) -> None:
@@ -496,7 +516,9 @@ class BaseTrainer(CallbackHost):
         """Validate the EMA. Returns metrics and fitness; raises `best_fitness` when this is the best so far."""
         metrics = dict(self.validator(self))
         fitness = metrics.pop("fitness", None)
-        if fitness is None:
+        if self.goals:
+            fitness = self.goals.main(metrics)
+        elif fitness is None:
             fitness = -float(self.loss)
         if self.best_fitness is None or math.isnan(self.best_fitness) or fitness > self.best_fitness:
             self.best_fitness = fitness
@@ -504,8 +526,10 @@ class BaseTrainer(CallbackHost):
 
     def _validate_if_due(self) -> None:
         """Set metrics and fitness. Without validation, or where a user's `validate` returns nothing, there are none."""
+        self.goals.begin()
         returned = self.validate() if self._validation_is_due() else None
         metrics, self.fitness = _checked_results(returned)
+        self.goals.settle(metrics, self.fitness, self.epoch + 1)
         self.validated = metrics is not None
         if metrics is not None:
             self.metrics = metrics
@@ -561,6 +585,9 @@ class BaseTrainer(CallbackHost):
         if self.new_best:
             save_checkpoint(self.best, resume.light_state(self))
             self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
+        for goal in self.goals.files_due(self.wdir):
+            save_checkpoint(self.goals.file(self.wdir, goal), resume.light_state(self))
+            goal.written = goal.value
         save_checkpoint(self.last, resume.full_state(self))
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:
             save_checkpoint(self.wdir / f"epoch{self.epoch}.pt", resume.light_state(self))

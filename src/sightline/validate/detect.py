@@ -22,8 +22,10 @@ from sightline.data.spec import load_dataset_spec
 from sightline.errors import DataError, SettingValueError, UsageError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
+from sightline.metrics.coco import COCO_NAMES
 from sightline.metrics.confusion import ConfusionMatrix
 from sightline.metrics.detect import DetMetrics
+from sightline.metrics.logged import chosen_keys, loggable_keys, logged_values
 from sightline.metrics.matching import IOU_THRESHOLDS, match_predictions
 from sightline.ops.boxes import scale_boxes, xywhn_to_xyxy, xyxy_to_ltwh
 from sightline.ops.iou import pairwise_iou
@@ -143,6 +145,16 @@ class DetectionValidator(BaseValidator):
             self._coco = CocoRecord(self.names, COCO_CATEGORY_IDS if self._is_coco() else None)
         if self.args.coco_eval:
             self._annotations = self._find_annotations()
+
+    def loggable_keys(self, names: Mapping[int, str]) -> list[str]:
+        coco = [f"metrics/coco/{name}" for name in COCO_NAMES] if self.args.coco_eval else []
+        return [*loggable_keys(names), *coco]
+
+    def logged_keys(self, names: Mapping[int, str]) -> list[str]:
+        wanted = chosen_keys(self.args.log_metrics or (), names)
+        also = set(self.log_also).intersection(loggable_keys(names))
+        always = self.metrics.keys
+        return [key for key in dict.fromkeys([*wanted, *sorted(also)]) if key not in always]
 
     # ------------------------------------------------------------------ one batch
 
@@ -281,6 +293,8 @@ class DetectionValidator(BaseValidator):
             for i, number in enumerate(metrics.ap_class_index):
                 images, objects = metrics.nt_per_image[number], metrics.nt_per_class[number]
                 LOGGER.info(row % (self.names[int(number)], images, objects, *metrics.class_result(i)))
+        if metrics.log:
+            LOGGER.info(", ".join(f"{name} {value:.3g}" for name, value in logged_values(metrics, metrics.log).items()))
         if metrics.coco:
             LOGGER.info("COCO: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.coco.items()))
         stages = ", ".join(f"{value:.1f}ms {name}" for name, value in self.speed.items() if name != "loss")

@@ -53,6 +53,8 @@ class BaseValidator:
         speed: milliseconds an image for preprocess, inference, loss and postprocess.
         plots: whether this validation draws.
         jdict: rows of predictions.json.
+        log_also: full names of metrics to return beside those that `args.log_metrics` asks for; names that no
+            validation knows (of losses) do not matter.
     """
 
     task = ""
@@ -86,6 +88,7 @@ class BaseValidator:
         self.speed: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self.metrics: Any = None
         self.jdict: list[dict[str, Any]] = []
+        self.log_also: tuple[str, ...] = ()
         self.timer = StageTimer(self.device, STAGES)
 
     def __call__(self, trainer: Any = None, model: nn.Module | str | Path | None = None) -> dict[str, float]:
@@ -124,6 +127,7 @@ class BaseValidator:
         self.conf = VALIDATION_CONF if self.args.conf is None else self.args.conf
         self.timer = StageTimer(self.device, STAGES)
         self.init_metrics(network)
+        self._choose_metrics()
         self.run_callbacks("on_val_start")
         for number, batch in enumerate(self.dataloader):
             self.batch_i = number
@@ -154,6 +158,18 @@ class BaseValidator:
         self.print_results()
         self.run_callbacks("on_val_end")
         return stats
+
+    def _choose_metrics(self) -> None:
+        """Tell the metrics object what to return beside its means."""
+        keys = self.logged_keys(self.names)
+        if not keys:
+            return
+        if not hasattr(self.metrics, "log"):
+            raise UsageError(
+                f"log_metrics: {type(self.metrics).__name__}, which this validator uses, has no attribute `log`, so "
+                "it cannot say more than its means. Derive it from DetMetrics, or leave log_metrics out."
+            )
+        self.metrics.log = tuple(keys)
 
     def _add_loss(self, network: TorchModel, batch: dict[str, Any], output: Any) -> None:
         """Losses are means over a batch; weighted with its size they add up to a mean over all images."""
@@ -247,6 +263,14 @@ class BaseValidator:
     def init_metrics(self, model: TorchModel) -> None:
         """Start with empty metrics."""
         raise NotImplementedError
+
+    def loggable_keys(self, names: Mapping[int, str]) -> list[str]:
+        """Full names of all metrics that a validation with these classes can return."""
+        return []
+
+    def logged_keys(self, names: Mapping[int, str]) -> list[str]:
+        """Full names of those that are wanted beside the means. Raises SettingValueError for one that there is not."""
+        return []
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Move a batch to the device; images become floats in [0, 1]."""
