@@ -64,6 +64,14 @@ def test_defaults_are_those_people_know():
         ("batch", -1, -1),
         ("pretrained", "x.pt", "x.pt"),
         ("time", 0.5, 0.5),
+        ("fitness", " 0.9*mAP50-95+0.1*recall ", "0.9*mAP50-95+0.1*recall"),
+        ("fitness", "[mAP50, min(recall, f1)]", ["mAP50", "min(recall, f1)"]),  # as the command line has it
+        ("fitness", "{a: mAP50, b_2: -val/box_loss}", {"a": "mAP50", "b_2": "-val/box_loss"}),
+        ("fitness", ("mAP50", "recall"), ["mAP50", "recall"]),
+        ("fitness", max, max),
+        ("log_metrics", "f1", ["f1"]),
+        ("log_metrics", "[f1,AP50/*]", ["f1", "AP50/*"]),
+        ("log_metrics", ("f1", "f1/a, b"), ["f1", "f1/a, b"]),
         ("data", {"names": ["a"], "train": "x"}, {"names": ["a"], "train": "x"}),
     ],
 )
@@ -108,6 +116,12 @@ def test_values_are_accepted_and_put_in_one_form(name: str, value: object, kept:
         ("label_smoothing", 1.0, "below 1"),
         ("fraction", 1.5, "whole number above 1"),
         ("time", 0, "above 0"),
+        ("fitness", [], "empty"),
+        ("fitness", {"a/b": "recall"}, "best_<name>.pt"),
+        ("fitness", "{mAP50, recall}", "needs a name"),
+        ("fitness", " ", "empty"),
+        ("log_metrics", [], "empty"),
+        ("repeat_factor", 1.5, "from 0 to 1"),
         ("cache_budget_gb", -1, "above 0"),
         ("task", "segment", "not in sightline yet"),
         ("mode", "export", "not in sightline yet"),
@@ -330,3 +344,17 @@ def test_copies_of_any_kind_are_independent():
         twin.epochs = 5
         assert (twin.epochs, twin.origin("epochs"), twin.origin("lr0")) == (5, "code", "code")
         assert (settings.epochs, settings.origin("epochs")) == (100, "default")
+
+
+def test_functions_stay_out_of_files_and_text_does_not():
+    assert Settings(fitness="recall").to_dict()["fitness"] == "recall"
+    assert Settings(fitness={"a": "recall"}).to_dict()["fitness"] == {"a": "recall"}
+    for fitness in (max, ["recall", max], {"a": max, "b": "recall"}):
+        settings = Settings(fitness=fitness)
+        assert "fitness" not in settings.to_dict()
+        assert settings.copy().fitness == fitness
+
+
+def test_repeats_and_fixed_batches_do_not_go_together():
+    with pytest.raises(SettingValueError, match="rect=True"):
+        Settings(repeat_factor=0.1, rect=True)

@@ -14,6 +14,7 @@ import torch
 from sightline.config.load import make_settings
 from sightline.data.images import ImageError
 from sightline.data.loader import build_dataset, build_loader, choose_workers
+from sightline.data.repeat import RepeatFactors
 from sightline.data.spec import load_dataset_spec
 
 COUNT = 12
@@ -93,6 +94,26 @@ def test_ranks_share_the_samples_of_one_process(data):
             for name, image in zip(part["im_file"], part["img"], strict=True):
                 assert torch.equal(images.pop(name), image)
         assert not images
+
+
+def test_repeated_images_do_not_depend_on_workers_or_ranks(data):
+    def loader(batch: int, **options):
+        dataset = make(data)
+        dataset.repeat = RepeatFactors(np.linspace(1, 7 / 3, COUNT), np.ones(2))  # 20 samples
+        return build_loader(dataset, batch, shuffle=True, **options)
+
+    single, worker = loader(6, workers=0), loader(6, workers=2, accelerator=True)
+    halves = [loader(3, workers=0, rank=r, world_size=2) for r in (0, 1)]
+    assert fingerprint(single) == fingerprint(worker)
+    for one in (single, worker, *halves):
+        one.set_epoch(1)
+    assert [len(batch["img"]) for batch in single] == [6, 6, 6, 2]
+    for whole, left, right in zip(single, *halves, strict=True):
+        together = {image.numpy().tobytes() for half in (left, right) for image in half["img"]}
+        assert {image.numpy().tobytes() for image in whole["img"]} == together
+        assert len(together) == len(whole["img"])  # copies of an image differ
+    for one in (single, worker, *halves):
+        one.close()
 
 
 def test_closing_mosaic_needs_no_new_workers(data):
