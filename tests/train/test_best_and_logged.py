@@ -201,6 +201,22 @@ def test_all_of_it_goes_on_in_a_resumed_run(tiny_data: Path, tmp_path: Path):
         Scripted(overrides={"resume": str(cut.last), "fitness": "mAP50", "epochs": 5}).train()
 
 
+def by_recall(metrics: dict[str, float]) -> float:
+    return metrics["metrics/recall(B)"]
+
+
+def test_a_function_is_given_again_on_resume(tiny_data: Path, tmp_path: Path):
+    first = make(tiny_data, tmp_path, Scripted, epochs=2, fitness=by_recall)
+    first.train()
+    without = {"resume": str(first.last), "epochs": 3}
+    with pytest.raises(SettingValueError, match="fitness"):
+        Scripted(overrides=without).train()
+    resumed = Scripted(overrides={**without, "fitness": by_recall})
+    resumed.train()
+    assert [resumed.goals.goals[0].best, resumed.goals.goals[0].best_epoch] == [0.4, 2]
+    assert load_checkpoint(resumed.best)["epoch"] == 1  # the third epoch has a lower recall
+
+
 # ---------------------------------------------------------------------- repeat_factor
 
 
