@@ -242,6 +242,19 @@ MODEL = [
     Bad("training a folded network", "train model=folded.pt data=tiny.yaml", ("folded.pt", "fuse()", "Start from"), 1),
     Bad("freezing what is not there", f"{TRAIN} freeze=999", ("freeze=999", "'model.24'", "Layers are 0–23")),
     Bad("freezing everything", f"{TRAIN} freeze=24", ("freeze=24", "nothing to train", "Freeze fewer"), 1),
+    Bad("a layer that is misspelt", f"{TRAIN} freeze=backbon", ("freeze=backbon", "'model.backbon'", "backbone and")),
+    Bad("thawing without freezing", f"{TRAIN} unfreeze_epoch=1", ("unfreeze_epoch=1", "freezes nothing", "freeze=")),
+    Bad(
+        "thawing after the end",
+        f"{TRAIN} freeze=2 unfreeze_epoch=500",
+        ("unfreeze_epoch=500", "a run of one epoch", "Leave it out"),
+    ),
+    Bad(
+        "rates for nothing", f"{TRAIN} lr_groups={{modle:0.1}}", ("lr_groups=", "'modle' is found in no parameter name")
+    ),
+    Bad("a rate of zero", f"{TRAIN} lr_groups={{cv3:0}}", ("lr_groups=", "freeze='regex:cv3'")),
+    Bad("two clipping norms", f"{TRAIN} clip_grad=1 clip_grad_norm=2", ("clip_grad_norm is another name", "keep one")),
+    Bad("no average but its decay", f"{TRAIN} ema=False ema_decay=0.9", ("ema=False", "ema_decay=0.9", "leave one")),
     Bad("nothing to resume", "train resume=True", ("resume=True", "no last.pt", "resume=runs/detect/train")),
     Bad("resume from nowhere", "train resume=x/last.pt", ("resume=x/last.pt", "no such file", "weights/last.pt")),
     Bad("resume from weights alone", "train resume=two.pt", ("two.pt", "weights only", "Resume from last.pt"), 1),
