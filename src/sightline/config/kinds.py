@@ -213,8 +213,11 @@ def as_classes(value: Any) -> list[int]:
 def as_freeze(value: Any) -> int | str | list[int | str]:
     """How many layers from the front, a name, or a list of layer numbers and names."""
     if isinstance(value, str):
-        text = as_text(value)
-        if text.strip().isdigit():  # neither meaning is likelier
+        text = as_text(value).strip()
+        if text.startswith("[") and text.endswith("]"):  # the shell has taken the quotes of [0,"23.cv2"]
+            items = [item.strip() for item in text[1:-1].split(",")]
+            return as_freeze([int(item) if item.isdigit() else item for item in items])
+        if text.isdigit():  # neither meaning is likelier
             raise wrong_type(f"write {text} for the first {text} layers, [{text}] for layer {text}")
         return text
     if isinstance(value, (list, tuple)):
