@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.data.sampler import SampleKey
+from sightline.errors import TrainingError
 from sightline.train.detect import DetectionTrainer
 from sightline.train.trainer import BaseTrainer
 from sightline.validate.detect import DetectionValidator
@@ -196,3 +200,39 @@ def test_overrides_decide(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCap
     assert [record.getMessage() for record in caplog.records].count("what the numbers mean") == 2
     kept = load_checkpoint(trainer.save_dir / "kept" / "by me.pt")  # a relative path is taken from the run folder
     assert kept["epoch"] == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_of_torch_brings_new_samples_every_epoch_and_ends_mosaic(
+    tiny_data: Path, tmp_path: Path, workers: int
+):
+    seen: dict[int, torch.Tensor] = {}
+
+    class Mine(DetectionTrainer):
+        def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            dataset = self.build_dataset(dataset_path, mode, batch_size)
+            return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=dataset.collate_fn)
+
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            if self.batch_index == 0:
+                seen[self.epoch] = batch["img"].clone()
+            return super().preprocess_batch(batch)
+
+    off = dict.fromkeys(("translate", "scale", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
+    trainer = make(tiny_data, tmp_path, Mine, epochs=4, close_mosaic=2, val=False, **off)
+    trainer.train()
+    assert not torch.equal(seen[0], seen[1])  # two mosaics
+    assert torch.equal(seen[2], seen[3])  # plain images
+    own = make(tiny_data, tmp_path / "own", epochs=1, val=False, **off)
+    own.train()
+    plain = own.train_loader.dataset[SampleKey(3, 0, mixing=False)]["img"]
+    assert torch.equal(seen[3][0], plain)
+
+
+def test_what_is_no_loader_is_said(tiny_data: Path, tmp_path: Path):
+    class Mine(DetectionTrainer):
+        def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            return iter(super().get_dataloader(dataset_path, batch_size, rank, mode))
+
+    with pytest.raises(TrainingError, match="generator, which has no __len__ and no dataset"):
+        make(tiny_data, tmp_path, Mine).train()

@@ -35,7 +35,8 @@ class DetectionDataset(Dataset[dict[str, Any]]):
     """Image `key` of an index as the tensors of `to_tensors`.
 
     `dataset[SampleKey(epoch, index, mixing)]` is a function of the seed and the key alone: any process, any order, any
-    number of times, it gives the same numbers. `dataset[i]` is the sample of epoch 0.
+    number of times, it gives the same numbers. `dataset[i]`, as torch's own loaders ask, is the sample of the epoch
+    that `set_epoch` was told, else of epoch 0.
 
     Args:
         index: labels and paths.
@@ -68,6 +69,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         self.rect = rect
         self.channels = channels
         self.repeat = repeat
+        self.epoch, self.mixing = 0, True  # of samples that are asked for by their number alone
         self.rect_batches: RectBatches | None = None
         self._size_hw: np.ndarray | None = None  # (n, 2) height, width of the batch that each image is in
         if rect is not None:
@@ -84,8 +86,12 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         """Samples in a training epoch: more than there are images where some are repeated."""
         return len(self) if self.repeat is None else repeated_length(self.repeat.images)
 
+    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
+        """The epoch of samples that are asked for by their number alone."""
+        self.epoch, self.mixing = epoch, mixing
+
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, int(key))
+        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(self.epoch, int(key), self.mixing)
         rng, size_hw = key.generator(self.seed), self.size_hw(key.index)
         return to_tensors(self.pipeline(key.index, self, rng, size_hw=size_hw, mixing=key.mixing))
 

@@ -28,6 +28,7 @@ from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import CODE, DEFAULTS, Settings
+from sightline.data.own_loader import begin_epoch, check_loader
 from sightline.errors import SettingValueError, TrainingError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
@@ -241,7 +242,7 @@ class BaseTrainer(CallbackHost):
         self._model_train()
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
-        self.train_loader.set_epoch(self.epoch, mixing=self.mixing)
+        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing)
 
     def _end_epoch(self) -> None:
         criterion = getattr(self.model, "criterion", None)
@@ -382,6 +383,8 @@ class BaseTrainer(CallbackHost):
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
         self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, rank=0, mode="train")
         self.test_loader = self.get_dataloader(self.data["val"], self.batch_size * 2, rank=0, mode="val")
+        for loader in (self.train_loader, self.test_loader):
+            check_loader(loader)
         # A user's own data set need not know of repeats.
         images = getattr(self.train_loader.dataset, "images_per_epoch", len(self.train_loader.dataset))
         batches = len(self.train_loader)
