@@ -202,6 +202,21 @@ def test_overrides_decide(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCap
     assert kept["epoch"] == 1
 
 
+def test_the_length_of_the_warm_up_may_be_overridden(tiny_data: Path, tmp_path: Path):
+    rates: list[float] = []
+
+    class Mine(DetectionTrainer):
+        def _get_warmup_iterations(self, nb: int) -> int:
+            return 2 * nb
+
+    settings = {"epochs": 3, "warmup_epochs": 1.0, "lr0": 0.01, "lrf": 1.0, "optimizer": "SGD", "val": False}
+    trainer = make(tiny_data, tmp_path, Mine, **settings)
+    trainer.add_callback("on_train_batch_end", lambda t: rates.append(t.optimizer.param_groups[0]["lr"]))
+    trainer.add_callback("on_train_epoch_start", lambda t: setattr(t, "momentum", 0.5))  # the plan is made anew
+    trainer.train()
+    assert rates == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01])
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_of_torch_brings_new_samples_every_epoch_and_ends_mosaic(
     tiny_data: Path, tmp_path: Path, workers: int

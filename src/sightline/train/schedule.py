@@ -93,6 +93,7 @@ class Schedule:
         self.warmup_bias_lr = warmup_bias_lr
         # With a time budget nobody knows the number of epochs yet, so there is nothing to cut the target to.
         self.target = accumulate if fixed_time else max(1, min(accumulate, batches * epochs))
+        self.warmup_length: Callable[[int], int] | None = None  # batches an epoch → warm-up; None is the usual rule
         self.warmup = warmup_iterations(epochs, warmup_epochs, batches)
         self.accumulate = self.target  # what holds now
         self.last_epoch = -1
@@ -170,7 +171,10 @@ class Schedule:
     def replan(self, epochs: int) -> None:
         """Stretch or shrink the run to another number of epochs; used when time, not epochs, is the budget."""
         self.epochs = epochs
-        self.warmup = warmup_iterations(epochs, self.warmup_epochs, self.batches)
+        if self.warmup_length is not None:
+            self.warmup = self.warmup_length(self.batches)
+        else:
+            self.warmup = warmup_iterations(epochs, self.warmup_epochs, self.batches)
 
     def step(self) -> None:
         """Go to the next epoch, as a scheduler of torch does."""

@@ -421,6 +421,8 @@ class BaseTrainer(CallbackHost):
 
     def _setup_scheduler(self) -> None:
         self.scheduler = Schedule.from_settings(self.optimizer, self.args, batches=len(self.train_loader))
+        self.scheduler.warmup_length = self._get_warmup_iterations
+        self.scheduler.replan(self.epochs)
         self.lf = self.scheduler.factor
         self.accumulate = self.scheduler.accumulate
 
