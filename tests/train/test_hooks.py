@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -200,6 +201,46 @@ def test_overrides_decide(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCap
     assert [record.getMessage() for record in caplog.records].count("what the numbers mean") == 2
     kept = load_checkpoint(trainer.save_dir / "kept" / "by me.pt")  # a relative path is taken from the run folder
     assert kept["epoch"] == 1
+
+
+@pytest.mark.parametrize("method", ["get_model", "build_optimizer", "get_validator", "preprocess_batch"])
+def test_a_forgotten_return_is_said(method: str, tiny_data: Path, tmp_path: Path):
+    class Mine(DetectionTrainer):
+        pass
+
+    def forgets(self: Any, *given: Any, **named: Any) -> None:
+        getattr(super(Mine, self), method)(*given, **named)
+
+    forgets.__qualname__ = f"Mine.{method}"
+    setattr(Mine, method, forgets)
+    with pytest.raises(TrainingError, match=rf"Mine\.{method}\(\) returned nothing"):
+        make(tiny_data, tmp_path, Mine, epochs=1).train()
+
+
+class Measures(DetectionTrainer):
+    def final_eval(self) -> None:
+        """Nothing: results.png is drawn all the same."""
+
+    def validate(self) -> Any:
+        return {"tensor": torch.tensor(0.5), "numpy": np.float32(0.25), "none": None}, torch.tensor(0.75)
+
+
+def test_metrics_are_numbers_whatever_they_were(tiny_data: Path, tmp_path: Path):
+    trainer = make(tiny_data, tmp_path, Measures, epochs=1, plots=True)
+    trainer.train()
+    assert trainer.metrics == {"tensor": 0.5, "numpy": 0.25, "none": None}
+    assert {type(value) for value in trainer.metrics.values()} == {float, type(None)}
+    assert type(trainer.fitness) is float
+    assert (trainer.save_dir / "results.png").exists()
+
+
+def test_a_metric_that_is_no_number_is_said(tiny_data: Path, tmp_path: Path):
+    class Mine(DetectionTrainer):
+        def validate(self) -> Any:
+            return {"mine": [0.1, 0.2]}, 0.5
+
+    with pytest.raises(TrainingError, match=r"\[0.1, 0.2\] as the metric mine"):
+        make(tiny_data, tmp_path, Mine, epochs=1).train()
 
 
 def test_the_length_of_the_warm_up_may_be_overridden(tiny_data: Path, tmp_path: Path):

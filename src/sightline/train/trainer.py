@@ -206,7 +206,7 @@ class BaseTrainer(CallbackHost):
                 self.live.follow()
                 self.accumulate = self.schedule.at_iteration(self.iteration, self.epoch)
                 with self.precision.autocast():
-                    batch = self.preprocess_batch(batch)
+                    batch = _returned(self.preprocess_batch(batch), self.preprocess_batch)
                     loss, items = self.model(batch)
                     self.loss = loss.sum()
                 self._track_loss(items, batch)
@@ -229,6 +229,8 @@ class BaseTrainer(CallbackHost):
             if self.stop or self.stop_training:
                 break
         self.final_eval()
+        if self.args.plots:
+            self._try(self.plot_metrics)
         self.run_callbacks("on_train_end")
 
     def _begin_epoch(self) -> None:
@@ -329,14 +331,14 @@ class BaseTrainer(CallbackHost):
         self._open_run_folder()
         self.run_callbacks("on_pretrain_routine_start")
         self.setup_model()
-        self.model = self.model.to(self.device, memory_format=self._memory_format())
+        self.model = _returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
         self._prepare_norms()
         self._freeze()
         if self.ddp:
             self._setup_ddp()
         self._build_train_pipeline()
-        self.validator = self.get_validator()
+        self.validator = _returned(self.get_validator(), self.get_validator)
         self._choose_metrics()
         self.set_class_weights()
         loss_settings.put_in_force(self)
@@ -390,7 +392,7 @@ class BaseTrainer(CallbackHost):
         batches = len(self.train_loader)
         self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
-        self.optimizer = self.build_optimizer(
+        optimizer = self.build_optimizer(
             self.model,
             name=self.args.optimizer,
             lr=self.args.lr0,
@@ -398,6 +400,7 @@ class BaseTrainer(CallbackHost):
             decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs),
             iterations=math.ceil(images / max(self.batch_size, self.args.nbs)) * self.epochs,
         )
+        self.optimizer = _returned(optimizer, self.build_optimizer)
         self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
         own_step = type(self).optimizer_step is not BaseTrainer.optimizer_step
         self.in_force |= clip.describe(self.args, stepped_by=type(self).__name__ if own_step else None)
@@ -609,8 +612,6 @@ class BaseTrainer(CallbackHost):
         epoch, self.epoch = self.epoch, self.epoch + 1
         self.run_callbacks("on_fit_epoch_end")
         self.epoch = epoch
-        if self.args.plots:
-            self._try(self.plot_metrics)
 
     def plot_metrics(self) -> None:
         """results.png from results.csv."""
@@ -765,7 +766,23 @@ def _checked_results(returned: Any) -> tuple[dict[str, float] | None, float | No
     metrics, fitness = returned
     if not (metrics is None or isinstance(metrics, Mapping)):
         raise TrainingError(f"validate() returned metrics of {type(metrics).__name__}. They are a dict, or None.")
+    numbers = None if metrics is None else {name: _number(value, f"metric {name}") for name, value in metrics.items()}
+    return numbers, _number(fitness, "fitness")
+
+
+def _number(value: Any, what: str) -> float | None:
+    """A plain number from whatever stands for one: Python's, numpy's, a tensor of one element."""
     try:
-        return None if metrics is None else dict(metrics), None if fitness is None else float(fitness)
+        return None if value is None else float(value)
     except (TypeError, ValueError):
-        raise TrainingError(f"validate() returned {fitness!r:.80} as the fitness. It is a number, or None.") from None
+        raise TrainingError(
+            f"validate() returned {value!r:.80} as the {what}. It is a number, or None; keep what is more than a "
+            "number in an attribute of your own."
+        ) from None
+
+
+def _returned(value: Any, method: Callable[..., Any]) -> Any:
+    """What an overridden method returned, which must not have been forgotten."""
+    if value is None:
+        raise TrainingError(f"{method.__qualname__}() returned nothing. End it with a `return`.")
+    return value
