@@ -364,9 +364,10 @@ def test_one_level_uses_its_own_stride_for_small_targets():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("reg_max", [1, 16])
-def test_nothing_waits_for_the_gpu_if_targets_are_on_the_host(reg_max):
-    expected = _run(_loss(reg_max, 1), _preds(reg_max), _batch())
-    loss = v8DetectionLoss(stand_in_model(nc=NC, reg_max=reg_max, strides=STRIDES).cuda(), 7, 1)
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"label_smoothing": 0.1, "focal_gamma": 2.0}])
+def test_nothing_waits_for_the_gpu_if_targets_are_on_the_host(reg_max, settings):
+    expected = _run(_loss(reg_max, 1, **settings), _preds(reg_max), _batch())
+    loss = v8DetectionLoss(stand_in_model(nc=NC, reg_max=reg_max, strides=STRIDES, **settings).cuda(), 7, 1)
     preds = {key: value.detach().cuda().requires_grad_() for key, value in _preds(reg_max).items() if key != "feats"}
     preds["feats"] = feature_maps(IMAGE_HW, STRIDES)
     batch = _batch()
