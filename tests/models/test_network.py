@@ -259,7 +259,9 @@ def test_reset_weights_gives_a_network_as_just_built(tmp_path):
         reset_weights(network)
         after = network.state_dict()
         for name, value in first.items():
-            assert after[name].std(unbiased=False) == pytest.approx(value.std(unbiased=False), rel=0.7, abs=0.05), name
+            assert after[name].std(unbiased=False).item() == pytest.approx(
+                value.std(unbiased=False).item(), rel=0.7, abs=0.05
+            ), name
         constant = [
             name for name in first if ".dfl." in name or "running_" in name or name.endswith(("bn.weight", "bn.bias"))
         ]
