@@ -259,6 +259,8 @@ def test_reset_weights_gives_a_network_as_just_built(tmp_path):
         reset_weights(network)
         after = network.state_dict()
         for name, value in first.items():
+            if not value.is_floating_point():
+                continue
             assert after[name].std(unbiased=False).item() == pytest.approx(
                 value.std(unbiased=False).item(), rel=0.7, abs=0.05
             ), name
