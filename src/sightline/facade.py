@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sightline import download
 from sightline.artifacts.weights_file import WeightsFile, read_weights
+from sightline.backends.load import network_of
 from sightline.callbacks import base as callback_base
 from sightline.config.groups import LATER_MODES
 from sightline.config.load import Overrides, make_settings
@@ -21,7 +22,10 @@ from sightline.config.settings import CHECKPOINT, Settings
 from sightline.config.support import check_supported
 from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
-from sightline.models.build import build_from_state, build_model, reset_weights
+from sightline.models.build import build_model, reset_weights
+from sightline.models.contract import check_network
+from sightline.models.fuse import fuse
+from sightline.models.rebuild import plain_description
 from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task
 from sightline.train import freeze
@@ -89,15 +93,11 @@ class YOLO:
 
     def _take(self, network: nn.Module) -> None:
         """A network as it is, with whatever the user has changed in it."""
-        lacking = [name for name in ("model", "yaml", "names", "nc", "stride") if not hasattr(network, name)]
-        if lacking:
-            raise ModelError(
-                f"The module {type(network).__name__} is not a network of sightline: it has no attribute "
-                f"{', '.join(lacking)}. Make one with sightline.models.build.build_model, or give a YAML file."
-            )
+        check_network(network)
         self.model, self._weights_loaded = network, True
 
-    def _load(self, name: str, task: str | None) -> None:
+    def _load(self, name: str, task: str | None, like: nn.Module | None = None) -> None:
+        """The network of a file; `like` is the one that the file was just written from."""
         path = download.fetch_weights(name)
         self.ckpt = read_weights(path)
         if task and self.ckpt.task and self.ckpt.task != task:
@@ -108,14 +108,14 @@ class YOLO:
                 f"{path} holds a model for task={self.task}, which is not in sightline yet. "
                 f"There is: {', '.join(TASKS)}."
             )
-        if self.ckpt.yaml is None:
+        if self.ckpt.yaml is None and self.ckpt.origin is None:
             raise ModelError(
                 f"{path} holds tensors only, not which network they belong to. "
                 "Build the network first: YOLO('yolo26n.yaml').load('" + name + "')."
             )
-        self.model = build_from_state(
-            self.ckpt.yaml, nc=self.ckpt.nc, names=self.ckpt.names, state=self.ckpt.state, file=path
-        )
+        if self.ckpt.origin is not None and self.ckpt.origin.is_own:
+            configure()  # what is said about the class of the network must be seen
+        self.model = network_of(self.ckpt, like=like)
         self.ckpt_path = str(path)
         self._weights_loaded = True
         self.overrides = {"model": str(path)}
@@ -175,10 +175,7 @@ class YOLO:
             "format": "sightline",
             "version": sightline.__version__,
             "task": self.task,
-            "yaml": model.yaml,
-            "names": dict(model.names),
-            "nc": model.nc,
-            "stride": model.stride.float().cpu(),
+            **plain_description(model),
             "model": {name: value.detach().cpu() for name, value in model.state_dict().items()},
             "args": {name: self.overrides[name] for name in REMEMBERED if name in self.overrides},
             "epoch": -1,
@@ -271,13 +268,13 @@ class YOLO:
             )
         self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
         self.trainer.add_callbacks(callbacks)
-        if from_here and self.trainer.checkpoint is None:
+        if from_here:  # a resume has weights of its own, and asks this network only for what its file cannot say
             self.trainer.source = self.model
         self.trainer.frozen_by_user = freeze.frozen_names(self.model)
         self.trainer.train()
         best = self.trainer.best if self.trainer.best.exists() else self.trainer.last
         if best.exists():
-            self._load(str(best), None)
+            self._load(str(best), None, like=getattr(self.trainer.ema, "ema", None))
         self.metrics = getattr(self.trainer.validator, "metrics", None)
         return self.metrics
 
@@ -336,6 +333,10 @@ class YOLO:
     def info(self, detailed: bool = False, verbose: bool = True) -> tuple[int, int, int, float]:
         """(layers, parameters, gradients, GFLOPs at 640 px)."""
         configure()
+        if not hasattr(self.model, "info"):
+            raise ModelError(
+                f"The network {type(self.model).__name__} has no method info, and no description to count by."
+            )
         return self.model.info(detailed=detailed, verbose=verbose)
 
     def fuse(self) -> YOLO:
@@ -344,9 +345,12 @@ class YOLO:
         Folded, a network finds the same and cannot train any more. Validation and prediction fold a copy by themselves.
         """
         self.model.eval()
-        if getattr(self.model, "end2end", False):
+        if getattr(self.model, "end2end", False) and hasattr(self.model, "use_end2end"):
             self.model.use_end2end(True)  # what the switch leaves off is dropped, and deployment has it on
-        self.model.fuse()
+        if hasattr(self.model, "fuse"):
+            self.model.fuse()
+        else:
+            fuse(self.model)
         return self
 
     def reset_weights(self) -> YOLO:

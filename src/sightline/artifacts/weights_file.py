@@ -18,6 +18,7 @@ from sightline.artifacts.checkpoint import FORMAT
 from sightline.artifacts.foreign import MAX_TENSORS, ForeignFile, class_names, find_model, plain_entries
 from sightline.artifacts.inert_values import Record, TensorRecord
 from sightline.errors import CheckpointError, MissingInputError
+from sightline.models.origin import Origin, read_origin
 
 # Where programs put a state dict: averaged weights first, they are what a run is judged by.
 PLACES = ("ema", "model", "model_state_dict", "state_dict")
@@ -40,6 +41,7 @@ class WeightsFile:
     names: dict[int, str] | None = None
     nc: int | None = None
     stride: Tensor | None = None
+    origin: Origin | None = None  # the class of the network, as far as the file names it
     task: str | None = None
     args: dict[str, Any] | None = None  # settings of the run that made it
     meta: dict[str, Any] = field(default_factory=dict)  # epoch, date, version, metrics, … as far as the file has them
@@ -83,8 +85,15 @@ def _read_torch(path: Path) -> WeightsFile:
         stride=model.stride,
         task=model.task,
         args=model.args,
+        origin=_class_of(model.class_name),
         meta={"class": model.class_name, **model.meta},
     )
+
+
+def _class_of(name: str) -> Origin | None:
+    """The class of a network that was pickled as a whole; those of the reference mean our own."""
+    module, _, kind = name.rpartition(".")
+    return None if module.startswith("ultralytics.") else read_origin({"class": f"{module}:{kind}"})
 
 
 def _ours(path: Path, file: ForeignFile) -> WeightsFile:
@@ -97,8 +106,9 @@ def _ours(path: Path, file: ForeignFile) -> WeightsFile:
         kind="sightline",
         path=path,
         stride=file.tensor(stride) if isinstance(stride, TensorRecord) else None,
+        origin=read_origin(file.plain(content.get("network"))),
         **_description(content, file),
-        meta=plain_entries(content, file, without=("model", "run", *DESCRIPTION)),
+        meta=plain_entries(content, file, without=("model", "run", "network", *DESCRIPTION)),
     )
 
 

@@ -10,6 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.errors import ModelError
+from sightline.models.contract import head_of, largest_stride, named_classes
+from sightline.models.fuse import fuse
+
 
 class TorchModel:
     """One call for a network; other backends (ONNX, OpenVINO) will offer the same attributes.
@@ -40,16 +44,17 @@ class TorchModel:
         self.device = first.device if device is None else torch.device(device)
         self.dtype = first.dtype if dtype is None else dtype
         self.memory_format = torch.contiguous_format if channels_last is False else torch.channels_last
-        self.names: dict[int, str] = dict(self.network.names)
+        self.names: dict[int, str] = named_classes(self.network.names)
         self.nc = int(self.network.nc)
-        self.stride = int(max(self.network.stride))
+        self.stride = largest_stride(self.network)
         self.task: str = getattr(network, "task", "detect")
-        self.channels = int(getattr(network, "yaml", {}).get("channels", 3))
+        self.channels = channels_of(network)
 
     @property
     def end2end(self) -> bool:
         """Read from the head, because a borrowed network may be switched in between."""
-        return bool(getattr(self.network.model[-1], "end2end", False))
+        head = head_of(self.network)
+        return bool(getattr(self.network if head is None else head, "end2end", False))
 
     def preprocess(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 → the same shape in [0, 1], on the device. Floats are taken to be in [0, 1] already."""
@@ -94,7 +99,10 @@ def private_copy(
     twin.eval()
     _set_branch(twin, nms=nms, max_det=max_det, agnostic_nms=agnostic_nms)
     twin.float()  # folding in half precision would lose digits
-    twin.fuse(verbose=False)
+    if hasattr(twin, "fuse"):  # a class may do it in its own way
+        twin.fuse(verbose=False)
+    else:
+        fuse(twin)
     twin.requires_grad_(False)
     layout = torch.contiguous_format if channels_last is False else torch.channels_last
     twin.to(device=torch.device(device), dtype=dtype, memory_format=layout)
@@ -114,7 +122,7 @@ def evaluating(
 
     Arguments as for `private_copy`. Nothing is copied or folded.
     """
-    head: Any = network.model[-1]  # type: ignore[index]
+    head: Any = head_of(network)
     settings = {name: getattr(head, name) for name in ("end2end", "max_det", "agnostic_nms") if hasattr(head, name)}
     modes = {module: module.training for module in network.modules()}
     try:
@@ -128,9 +136,20 @@ def evaluating(
             module.training = training
 
 
+def channels_of(network: Any) -> int:
+    """Channels of the images that it takes; 3 where it does not say."""
+    description = getattr(network, "yaml", None) or {}
+    return int(description.get("channels", getattr(network, "channels", 3)))
+
+
 def _set_branch(network: Any, *, nms: bool | None, max_det: int, agnostic_nms: bool) -> None:
     # nms=False on a network without such a branch is the user's mistake, and `use_end2end` says so.
-    if nms is False or getattr(network, "end2end", False):
-        network.use_end2end(nms is not True)
-    head = network.model[-1]
-    head.max_det, head.agnostic_nms = max_det, agnostic_nms
+    if hasattr(network, "use_end2end"):
+        if nms is False or getattr(network, "end2end", False):
+            network.use_end2end(nms is not True)
+    elif nms is not None and nms is bool(getattr(network, "end2end", False)):
+        form = "rows that need no NMS" if nms else "predictions for NMS"
+        raise ModelError(f"nms={nms}: the network {type(network).__name__} gives {form}, nothing else. Leave it out.")
+    head = head_of(network)
+    if head is not None:
+        head.max_det, head.agnostic_nms = max_det, agnostic_nms

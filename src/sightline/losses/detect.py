@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import DataError, TrainingError
+from sightline.errors import DataError, ModelError, TrainingError
 from sightline.losses.assign.candidates import CandidatePairs, send
 from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
 from sightline.losses.normalise import divisor_and_batch
@@ -62,7 +62,7 @@ class v8DetectionLoss:
     """
 
     def __init__(self, model: Any, tal_topk: int = 10, tal_topk2: int | None = None) -> None:
-        head = model.model[-1]
+        head = _head_of(model)
         self.device: torch.device = next(model.parameters()).device
         self.hyp = _gains(model.args)
         self.stride: Tensor = head.stride
@@ -334,3 +334,24 @@ def _gains(args: Any) -> Any:
     if args is None or isinstance(args, Mapping):
         return SimpleNamespace(**{**DEFAULT_GAINS, **(args or {})})
     return args
+
+
+def _head_of(model: Any) -> Any:
+    """The last layer, which gives the geometry.
+
+    Raises:
+        ModelError: a network of the user's own has no such layer.
+    """
+    try:
+        head = model.model[-1]
+    except (AttributeError, TypeError, IndexError, KeyError):
+        head = None
+    lacking = [name for name in ("stride", "nc", "reg_max") if not hasattr(head, name)]
+    if lacking:
+        found = "none" if head is None else f"{type(head).__name__} there, without {', '.join(lacking)}"
+        raise ModelError(
+            "The detection loss needs a network with a Detect head as its last layer, model[-1]; "
+            f"{type(model).__name__} has {found}. "
+            "Give the network a loss(batch, preds=None) of its own, which returns terms to be added up and a dict."
+        )
+    return head

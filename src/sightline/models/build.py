@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def build_from_state(
     names: Mapping[int, str] | Sequence[str] | None = None,
     state: Mapping[str, Tensor],
     file: str | Path | None = None,
+    build: Callable[..., DetectionModel] | None = None,
+    misfit: Callable[[DetectionModel], None] | None = None,
 ) -> DetectionModel:
     """The network that a checkpoint holds, in eval mode.
 
@@ -71,15 +73,17 @@ def build_from_state(
         names: class names; None for "0", "1", ….
         state: its state dict.
         file: where all this was read, for messages.
+        build: called in the place of `build_model`, for a class of the user's.
+        misfit: called with the network when the tensors do not fit; may raise an error that knows more.
 
     Raises:
         ModelError: the description is wrong, or far larger than the tensors.
         CheckpointError: the tensors do not fit it.
     """
     try:
-        return _build_from_state(yaml, nc, names, state)
+        return _build_from_state(yaml, nc, names, state, build or build_model, misfit)
     except (ModelError, CheckpointError) as problem:
-        if file is None:
+        if file is None or str(problem).startswith(f"{file}: "):
             raise
         # Shortened and on one line, since it may quote what the file says.
         raise type(problem)(f"{file}: {' '.join(str(problem)[:500].split())}") from None
@@ -107,13 +111,15 @@ def _build_from_state(
     nc: int | None,
     names: Mapping[int, str] | Sequence[str] | None,
     state: Mapping[str, Tensor],
+    build: Callable[..., DetectionModel],
+    misfit: Callable[[DetectionModel], None] | None,
 ) -> DetectionModel:
     prefix = head_prefix(state)
     last = None if prefix is None else state.get(f"{prefix}cv3.0.2.bias", state.get(f"{prefix}one2one_cv3.0.2.bias"))
     if last is not None:
         nc = last.numel()
     with Budget(state):
-        network = build_model(yaml, nc=nc, names=names)
+        network = build(yaml, nc=nc, names=names)
         if prefix is not None and isinstance(network.head, Detect):
             _fit_head(network.head, state, prefix)
     # A head of two branch pairs of which one is left was folded, too (with GroupNorm the layers do not show it).
@@ -126,6 +132,8 @@ def _build_from_state(
     unexpected = [key for key in state if key not in own]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or unexpected or wrong:
+        if misfit is not None:
+            misfit(network)
         first = (
             f"{wrong[0]} is {tuple(state[wrong[0]].shape)} and should be {tuple(own[wrong[0]].shape)}"
             if wrong

@@ -14,12 +14,13 @@ from sightline.log import LOGGER
 from sightline.models import count, stack
 from sightline.models.find import find_description, read_description
 from sightline.models.fuse import fuse, is_fused
+from sightline.models.origin import Recorded
 from sightline.models.spec import ModelSpec, read_spec
 from sightline.models.weights import TransferReport, transfer
 from sightline.nn.heads.detect import Detect
 
 
-class DetectionModel(nn.Module):
+class DetectionModel(Recorded):
     """A detector: backbone, neck and head as one sequence of layers under `model`.
 
     Call it with images (B, C, H, W) in [0, 1], H and W multiples of the largest stride, for what its head gives (see

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError
+from sightline.models.contract import head_of
 from sightline.nn.heads.detect import Detect
 
 Names = Mapping[int, str] | Sequence[str]
@@ -72,7 +73,7 @@ def transfer(
     """
     _refuse_folded(target, state)
     report = TransferReport()
-    head = target.model[-1]
+    head = head_of(target)
     done: set[str] = set()
     if isinstance(head, Detect):
         done = _adopt_class_width(target, head, state, report)

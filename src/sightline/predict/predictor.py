@@ -35,6 +35,7 @@ from sightline.config.settings import Settings
 from sightline.data.transforms.letterbox import letterbox_image
 from sightline.errors import SettingValueError, UnreadableSourceError, UsageError
 from sightline.log import LOGGER
+from sightline.models.contract import named_classes
 from sightline.ops.letterbox import letterbox_geometry
 from sightline.predict.frames import Frame, Source
 from sightline.predict.outputs import Outputs
@@ -311,7 +312,7 @@ class BasePredictor:
             check_windows()
 
     def _check_classes(self, network: Any) -> None:
-        unknown = [index for index in self.args.classes or () if index not in network.names]
+        unknown = [index for index in self.args.classes or () if index not in named_classes(network.names)]
         if unknown:
             raise SettingValueError(
                 f"classes={self.args.classes}: the model has no class {unknown[0]}. "
@@ -324,7 +325,7 @@ class BasePredictor:
         args = self.args
         return (
             *(args.nms, args.max_det, args.agnostic_nms, args.channels_last, self.device),
-            tuple(network.names.items()),
+            tuple(named_classes(network.names).items()),
             tuple((tensor.data_ptr(), tensor._version) for tensor in tensors if not tensor.is_inference()),
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sightline import download
 from sightline.artifacts import plots
 from sightline.artifacts.weights_file import WeightsFile, read_weights
+from sightline.backends.load import network_of
 from sightline.config.image_size import fit_imgsz
 from sightline.data import loader
 from sightline.data.spec import DatasetSpec, load_dataset_spec
@@ -21,10 +22,16 @@ from sightline.log import LOGGER
 from sightline.losses.targets import send_and_keep
 from sightline.losses.terms.class_weights import class_weights
 from sightline.models.budget import Budget
-from sightline.models.build import build_from_state, build_model
+from sightline.models.build import build_model
+from sightline.models.contract import check_network, is_described, largest_stride
+from sightline.models.network import DetectionModel
+from sightline.models.origin import arguments_of
+from sightline.models.rebuild import build_as, check_layers, own_class_of
 from sightline.models.weights import transfer
 from sightline.train import loss_settings
 from sightline.train.ema import unwrap
+from sightline.train.given_network import copy_for, must_be_copied
+from sightline.train.resume import network_to_resume
 from sightline.train.trainer import BaseTrainer
 from sightline.validate.detect import DetectionValidator
 
@@ -56,14 +63,8 @@ class DetectionTrainer(BaseTrainer):
                     f"{self.args.data} has {self.data['nc']}. Resume with its own data, or start a new run from the "
                     f"weights: model={self.args.resume} data={self.args.data}"
                 )
-            state = self.checkpoint["run"]["raw_model"]
-            self.model = build_from_state(
-                self.checkpoint["yaml"],
-                nc=self.data["nc"],
-                names=self.data["names"],
-                state=state,
-                file=str(self.args.resume),
-            )
+            replaced = type(self).get_model is not DetectionTrainer.get_model
+            self.model = network_to_resume(self, self.checkpoint, ask_get_model=replaced)
             return None
         if self.model is None and self.source is None:
             raise UsageError(
@@ -72,17 +73,31 @@ class DetectionTrainer(BaseTrainer):
         loaded = None
         if self.source is None and not str(self.model).endswith((".yaml", ".yml")):
             self.source = loaded = self._weights(str(self.model))
+            if loaded.yaml is None and loaded.origin is not None:  # only its class can make it
+                self.source = network_of(loaded)
         weights = self.source if self.args.pretrained else None
         if isinstance(self.args.pretrained, str):
             weights = self._weights(self.args.pretrained)
-        self.model = self.get_model(cfg=self.model if self.source is None else self.source.yaml, weights=weights)
+        given = self.source
+        if isinstance(given, nn.Module) and not is_described(given):
+            weights = given if weights is None else weights  # get_model says what cannot be
+        self.model = self.get_model(cfg=self.model if given is None else getattr(given, "yaml", None), weights=weights)
+        check_network(self.model)
         return loaded
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
         """A network with the data's classes; `weights` is a module, a WeightsFile or a state dict."""
+        given = (
+            self.source if isinstance(self.source, nn.Module) and cfg is getattr(self.source, "yaml", None) else None
+        )
+        reason = "" if given is None else must_be_copied(given)
         from_file = isinstance(weights, WeightsFile) and cfg is weights.yaml  # which could name any size
-        with Budget(weights.state) if from_file else contextlib.nullcontext():
-            model = build_model(cfg, nc=self.data["nc"], ch=self.data["channels"], names=self.data["names"])
+        if reason:
+            model = copy_for(given, self.data, reason=reason, fresh=not self.args.pretrained)
+            weights = None if weights is given else weights
+        else:
+            with Budget(weights.state) if from_file else contextlib.nullcontext():
+                model = self._build(cfg, given, weights if from_file else None)
         if weights is not None:
             state = weights.state_dict() if isinstance(weights, nn.Module) else getattr(weights, "state", weights)
             names = getattr(weights, "names", None)
@@ -92,9 +107,22 @@ class DetectionTrainer(BaseTrainer):
                     f"No tensor of {getattr(weights, 'path', 'the weights')} fits model={self.args.model}. "
                     "Give weights of the same family of networks, or pretrained=False."
                 )
+            if from_file:
+                check_layers(weights.origin, model, weights.path)
             if verbose:
                 LOGGER.info(report.summary())
         return model
+
+    def _build(self, cfg: Any, given: nn.Module | None, file: WeightsFile | None) -> nn.Module:
+        """A fresh network, of the class that the given one or the one in the file has."""
+        data = {"nc": self.data["nc"], "ch": self.data["channels"], "names": self.data["names"]}
+        kind = type(given) if given is not None else None
+        arguments = None if given is None else arguments_of(given)[0]
+        if file is not None and file.origin is not None:
+            kind, arguments = own_class_of(file.origin, file.path), file.origin.arguments
+        if kind is None or kind is DetectionModel:
+            return build_model(cfg, **data)
+        return build_as(kind, cfg, **data, arguments=arguments)
 
     def _weights(self, name: str) -> WeightsFile:
         weights = read_weights(download.fetch_weights(name))
@@ -104,7 +132,7 @@ class DetectionTrainer(BaseTrainer):
 
     def set_model_attributes(self) -> None:
         self.model.nc, self.model.names, self.model.args = self.data["nc"], self.data["names"], self.args
-        self.stride = int(self.model.stride.max())
+        self.stride = largest_stride(self.model)
         fit_imgsz(self.args, self.stride, max_dim=1)
 
     def set_class_weights(self) -> None:

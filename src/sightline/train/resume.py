@@ -21,6 +21,8 @@ from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
 from sightline.errors import CheckpointError, SettingValueError
 from sightline.log import LOGGER
+from sightline.models.origin import class_path, read_origin
+from sightline.models.rebuild import load_strictly, plain_description, rebuild
 from sightline.train import freeze
 from sightline.train.lr_groups import LR_FACTORS
 
@@ -43,10 +45,7 @@ def light_state(trainer: BaseTrainer) -> dict[str, Any]:
         "format": "sightline",
         "version": sightline.__version__,
         "task": trainer.task,
-        "yaml": model.yaml,
-        "names": dict(model.names),
-        "nc": model.nc,
-        "stride": model.stride.float().cpu(),
+        **plain_description(model),
         "model": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
         "args": trainer.args.to_dict(),
         "origins": trainer.args.origins(),
@@ -81,8 +80,9 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "history": trainer.history,
         "time": trainer.time_before + time.time() - trainer.train_time_start,
         "random": random_state(),
-        "callbacks": [callback.state_dict() for callback in trainer.objects],
         "objects": trainer.args.objects(),
+        "callbacks": [{"class": class_path(type(each)), "state": each.state_dict()} for each in trainer.objects],
+        "trainer": class_path(type(trainer)),
         "finished": trainer.epoch + 1 >= trainer.epochs,
         "save_dir": str(trainer.save_dir),
     }
@@ -188,13 +188,66 @@ def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     # Counted anew, since another batch size makes epochs of another length.
     last_batch = trainer.start_epoch * len(trainer.train_loader) - 1
     trainer.last_opt_step = last_batch - run["batches_since_step"]
-    for callback, state in zip(trainer.objects, run["callbacks"], strict=False):
-        callback.load_state_dict(state)
+    _restore_callbacks(trainer, run["callbacks"])
     ResultsTable(trainer.csv).keep_epochs(trainer.start_epoch)
     if trainer.best_written is not None and math.isfinite(trainer.best_written) and not trainer.best.exists():
         LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
     set_random_state(run["random"])
     LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs} in {trainer.save_dir}")
+
+
+def network_to_resume(trainer: Any, checkpoint: dict[str, Any], *, ask_get_model: bool) -> Any:
+    """The network of the run, with its raw weights.
+
+    Args:
+        trainer: before its first epoch.
+        checkpoint: of the run.
+        ask_get_model: the trainer's class makes its networks itself: it is asked with the saved description and
+            weights, so that classes which no file can find again, and layers changed there, are as they were.
+
+    Raises:
+        ModelError, CheckpointError: it cannot be made again.
+    """
+    _compare_trainers(trainer, checkpoint["run"].get("trainer"))
+    state, file = checkpoint["run"]["raw_model"], str(trainer.args.resume)
+    given = trainer.source
+    if ask_get_model:
+        made = trainer.get_model(cfg=checkpoint["yaml"], weights=state, verbose=False)
+        load_strictly(made, state, file, what=f"{type(trainer).__name__}.get_model")
+        return made
+    return rebuild(
+        checkpoint["yaml"],
+        nc=trainer.data["nc"],
+        names=trainer.data["names"],
+        state=state,
+        origin=read_origin(checkpoint.get("network")),
+        file=file,
+        like=given,
+    )
+
+
+def _compare_trainers(trainer: Any, before: str | None) -> None:
+    now = class_path(type(trainer))
+    if before is not None and before != now:
+        LOGGER.warning(
+            f"resume={trainer.args.resume}: this run was trained with {before} and goes on with {now}. To go on as "
+            f"before, pass its class: train(trainer={before.rpartition(':')[2]}, resume=True)."
+        )
+
+
+def _restore_callbacks(trainer: Any, states: list[dict[str, Any]]) -> None:
+    """Hand each state to the callback of its class; several of one class keep their order."""
+    left = list(trainer.objects)
+    for entry in states:
+        found = next((each for each in left if class_path(type(each)) == entry["class"]), None)
+        if found is not None:
+            left.remove(found)
+            found.load_state_dict(entry["state"])
+        elif entry["state"]:
+            LOGGER.warning(
+                f"resume={trainer.args.resume}: the run had a callback {entry['class']} with a state, and now there is "
+                "none of that class. Add it before resuming, to go on as before."
+            )
 
 
 def random_state() -> dict[str, Any]:

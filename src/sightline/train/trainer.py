@@ -23,6 +23,7 @@ from sightline.artifacts.checkpoint import save_checkpoint
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.artifacts.tables import ResultsTable
 from sightline.backends.device import select_device
+from sightline.backends.load import load_network
 from sightline.callbacks.base import CallbackHost
 from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
@@ -34,7 +35,7 @@ from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
 from sightline.train import clip, freeze, loss_settings, lr_groups, norms, recipe, resume
-from sightline.train.ema import ModelEMA, build_ema
+from sightline.train.ema import ModelEMA, build_ema, unwrap
 from sightline.train.environment import run_environment
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
@@ -606,7 +607,7 @@ class BaseTrainer(CallbackHost):
         if not self.best.exists():
             return
         LOGGER.info(f"validating {self.best}")
-        metrics = dict(self.validator(model=self.best))
+        metrics = dict(self.validator(model=load_network(self.best, like=unwrap(self.ema.ema))))
         metrics.pop("fitness", None)
         self.metrics = {**self.metrics, **metrics}
         epoch, self.epoch = self.epoch, self.epoch + 1

@@ -14,7 +14,7 @@ from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.backends.timing import StageTimer
-from sightline.backends.torch_model import TorchModel, evaluating, private_copy
+from sightline.backends.torch_model import TorchModel, channels_of, evaluating, private_copy
 from sightline.callbacks.base import call_all
 from sightline.config.load import make_settings
 from sightline.config.settings import Settings
@@ -22,6 +22,7 @@ from sightline.errors import DataError, ModelError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
 from sightline.metrics.detect import STAGES
+from sightline.models.contract import largest_stride, named_classes
 
 # The lowest score that counts when nobody says otherwise: recall is measured down to the last unsure box.
 VALIDATION_CONF = 0.001
@@ -212,12 +213,12 @@ class BaseValidator:
         built = None
         if self.dataloader is None:
             self.split = self.args.split
-            self.dataloader = built = self.build_loader(int(max(network.stride)), device)
+            self.dataloader = built = self.build_loader(largest_stride(network), device)
         made: list[Path] = []
         try:
-            self.names = dict(self.data.get("names") or network.names)
+            self.names = named_classes(self.data.get("names") or network.names)
             self._check_channels(network)
-            self.fit_to_data(dict(network.names), self.names)
+            self.fit_to_data(named_classes(network.names), self.names)
             if self.save_dir is None:
                 self.save_dir = make_run_dir(self.args, self.task, "val", made=made)
             yield private_copy(
@@ -239,7 +240,7 @@ class BaseValidator:
                 self.dataloader = None
 
     def _check_channels(self, network: Any) -> None:
-        wanted = int(getattr(network, "yaml", {}).get("channels", 3))
+        wanted = channels_of(network)
         found = self.data.get("channels", wanted)
         if found != wanted:
             raise ModelError(
