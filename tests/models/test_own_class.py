@@ -101,7 +101,7 @@ def test_a_hostile_file_runs_nothing(folder: Path):
     assert type(YOLO("bad.pt").model) is DetectionModel
     content["yaml"] = None
     save_checkpoint("bad.pt", content)
-    with pytest.raises(ModelError, match="wipe_disk.py defines no class Net"):
+    with pytest.raises(ModelError, match=r"wipe_disk\.py defines no class Net"):
         YOLO("bad.pt")
     assert not (folder / "mark").exists()
 
@@ -178,7 +178,7 @@ def boxed() -> DetectionModel:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (gated, r"model\.2 is a .*test_own_class:Gate, where the description has a C3k2.*model\.2\.gain"),
+        (gated, r"model\.2 is a .*test_own_class:Gate, where the description has a C3k2.*model\.2\.cv1"),
         (quiet, r"model\.0\.act is a ReLU, where the description has a SiLU"),
         (boxed, r"aux is a Sequential.*aux\.0\.weight"),
     ],
