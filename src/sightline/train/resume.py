@@ -159,7 +159,8 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.stopper.load_state_dict(run["stopper"])
     _restore_frozen(trainer, checkpoint)
     if run["criterion"]:
-        trainer.model.criterion = trainer.model.make_criterion()
+        make = getattr(trainer.model, "make_criterion", None) or trainer.model.init_criterion
+        trainer.model.criterion = make()
         trainer.model.criterion.load_state_dict(run["criterion"])
     for name, parameter in trainer.model.named_parameters():
         if name in run["pending_gradients"]:
