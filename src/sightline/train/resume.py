@@ -141,9 +141,11 @@ def _require_objects(path: Path, given: set[str], before: dict[str, str]) -> Non
     if missing:
         again = ", ".join(f"{name}={before[name]}" for name in missing)
         without = ", ".join(f"{name}=None" for name in missing)
+        # What is best so far was measured with it, so without it there is nothing to compare with.
+        advice = "" if "fitness" in missing else f" To go on without it, say {without}."
         raise SettingValueError(
             f"resume={path}: this run was started with {again}, which a checkpoint cannot hold. Give it again, from "
-            f"Python: train(resume=…, {again}). To go on without it, say {without}."
+            f"Python: train(resume=…, {again}).{advice}"
         )
 
 
