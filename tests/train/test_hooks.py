@@ -70,7 +70,7 @@ MOMENTS: dict[str, Callable[[Any], bool]] = {
 # Attributes from the first event on at which they have a value.
 READABLE = {
     "on_pretrain_routine_start": "args device data save_dir wdir last best csv save_period batch_size epochs epoch "
-    "start_epoch world_size callbacks scaler amp stop stop_training stopper resume plots history in_force "
+    "iteration start_epoch world_size callbacks scaler amp stop stop_training stopper resume plots history in_force "
     "freeze_layer_names plot_idx",
     "on_pretrain_routine_end": "model optimizer scheduler lf accumulate ema validator train_loader test_loader metrics "
     "lr stride loss_names",
@@ -111,6 +111,8 @@ class Run:
             setattr(Recorder, name, recording(name))
         settings = {"epochs": 1, "plots": True, "cls_pw": 0.5, "nbs": 4, "optimizer": "SGD", "verbose": True}
         self.trainer = make(data, folder, Recorder, **settings)
+        # The validator's pictures are not what is tested here, and take longer than all the rest.
+        self.trainer.add_callback("on_train_start", lambda t: setattr(t.validator.args, "plots", False))
         self.trainer.train()
 
     def read(self, trainer: Any, event: str) -> None:
@@ -258,7 +260,7 @@ def test_the_length_of_the_warm_up_may_be_overridden(tiny_data: Path, tmp_path: 
     assert rates == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01])
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_loader_of_torch_brings_new_samples_every_epoch_and_ends_mosaic(
     tiny_data: Path, tmp_path: Path, workers: int
 ):
@@ -279,10 +281,21 @@ def test_a_loader_of_torch_brings_new_samples_every_epoch_and_ends_mosaic(
     trainer.train()
     assert not torch.equal(seen[0], seen[1])  # two mosaics
     assert torch.equal(seen[2], seen[3])  # plain images
-    own = make(tiny_data, tmp_path / "own", epochs=1, val=False, **off)
-    own.train()
-    plain = own.train_loader.dataset[SampleKey(3, 0, mixing=False)]["img"]
+    plain = trainer.train_loader.dataset[SampleKey(3, 0, mixing=False)]["img"]
     assert torch.equal(seen[3][0], plain)
+
+
+def test_what_a_loader_of_torch_cannot_do_is_said(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    class Mine(DetectionTrainer):
+        def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+            dataset = self.build_dataset(dataset_path, mode, batch_size)
+            options = {"num_workers": 1, "persistent_workers": True} if mode == "train" else {}
+            return DataLoader(dataset, batch_size, collate_fn=dataset.collate_fn, **options)
+
+    trainer = make(tiny_data, tmp_path, Mine, epochs=1, val=False)
+    with caplog.at_level("WARNING", logger="sightline"):
+        trainer.train()
+    assert caplog.text.count("persistent_workers=True") == 1
 
 
 def test_what_is_no_loader_is_said(tiny_data: Path, tmp_path: Path):

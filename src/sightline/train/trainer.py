@@ -323,8 +323,8 @@ class BaseTrainer(CallbackHost):
 
     @property
     def iteration(self) -> int:
-        """Batches since the start of the run, counting the epochs before a resume."""
-        return self.batch_index + self.epoch * len(self.train_loader)
+        """Batches since the start of the run, counting the epochs before a resume; 0 before there is a loader."""
+        return self.batch_index + self.epoch * (0 if self.train_loader is None else len(self.train_loader))
 
     # ------------------------------------------------------------------ set-up
 
