@@ -304,6 +304,50 @@ def test_gradients_are_clipped_at_the_norm_asked_for(run: Any):
     assert trainer.clipped == len(norms["after"]) == 2
 
 
+AGREEING = """
+import sys
+import torch
+import torch.distributed
+from sightline import unwrap_model
+from sync_batchnorm import main
+
+
+def agree(trainer):
+    assert torch.distributed.get_world_size() == 2
+    values = torch.cat([value.flatten().float() for value in unwrap_model(trainer.model).state_dict().values()])
+    both = [torch.empty_like(values) for _ in range(2)]
+    torch.distributed.all_gather(both, values)
+    assert torch.equal(*both)
+    print("agreed", flush=True)
+
+
+if __name__ == "__main__":
+    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    numbers = {name: int(words.pop(name)) for name in ("epochs", "imgsz", "batch", "nproc")}
+    words |= {"amp": False, "plots": False}
+    main(**words, **numbers, callbacks=[("on_train_epoch_end", agree)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_two_processes_normalise_as_one(tiny_data: Path, tmp_path: Path):
+    script = tmp_path / "agreeing.py"
+    script.write_text(AGREEING)
+    where = {"PYTHONPATH": os.pathsep.join([str(PROJECT / "examples"), *sys.path])}
+    done = start([sys.executable, str(script)], tmp_path, where, data=tiny_data, epochs=2, nproc=2, name="two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("agreed") == 4
+    done = start(
+        [sys.executable, str(PROJECT / "examples/sync_batchnorm.py")], tmp_path, data=tiny_data, epochs=2, name="one"
+    )
+    assert done.returncode == 0, done.stderr
+    two, one = (results(tmp_path / "runs/detect" / name / "results.csv") for name in ("two", "one"))
+    for a, b in zip(two, one, strict=True):
+        for column in ("train/box_loss", "train/cls_loss", "train/dfl_loss"):
+            assert float(a[column]) == pytest.approx(float(b[column]), rel=1e-3)
+
+
 # ------------------------------------------------------------------ as files
 
 
@@ -315,7 +359,9 @@ def results(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def start(command: list[str], folder: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+def start(
+    command: list[str], folder: Path, variables: dict[str, str] | None = None, **settings: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a script in a folder as a user does."""
     folder.mkdir(exist_ok=True)
     return subprocess.run(
@@ -325,7 +371,7 @@ def start(command: list[str], folder: Path, **settings: Any) -> subprocess.Compl
         text=True,
         encoding="utf-8",
         timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8", **(variables or {})},
     )
 
 
