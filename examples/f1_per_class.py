@@ -11,10 +11,12 @@ import sys
 
 import yaml
 
-from sightline import YOLO
+from sightline import RANK, YOLO
 
 
 def report(trainer):
+    if RANK not in {-1, 0}:  # of several processes one prints
+        return
     metrics = trainer.validator.metrics
     names = trainer.validator.names
     for i, class_index in enumerate(metrics.ap_class_index):

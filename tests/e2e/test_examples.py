@@ -40,6 +40,7 @@ SCRIPTS = (
 # Where a script written for Ultralytics imports the names from that ours take from `sightline`.
 OLD_MODULES = {
     "YOLO": "ultralytics",
+    "RANK": "ultralytics.utils",
     "DetectionTrainer": "ultralytics.models.yolo.detect",
     "DetectionModel": "ultralytics.nn.tasks",
     "v8DetectionLoss": "ultralytics.utils.loss",
