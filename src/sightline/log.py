@@ -12,10 +12,15 @@ LOGGER.addHandler(logging.NullHandler())
 def configure(*, verbose: bool = True) -> None:
     """Send messages to standard output (warnings and worse to standard error); calling again only changes the level."""
     LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
-    if any(isinstance(handler, _ConsoleHandler) for handler in LOGGER.handlers):
+    if is_configured():
         return
     LOGGER.addHandler(_ConsoleHandler())
     LOGGER.propagate = False
+
+
+def is_configured() -> bool:
+    """Whether messages are shown."""
+    return any(isinstance(handler, _ConsoleHandler) for handler in LOGGER.handlers)
 
 
 class _ConsoleHandler(logging.Handler):

@@ -15,8 +15,8 @@ from sightline.errors import SettingValueError
         ({"batch": -1}, "batch=16"),
         ({"batch": 0.7}, "batch=16"),
         ({"batch": -1, "mode": "val"}, "training only"),
-        ({"device": "0,1"}, "device=0"),
-        ({"device": [2, 3]}, "device=2"),
+        ({"device": "0,1", "mode": "val"}, "device=0"),
+        ({"device": [2, 3], "mode": "predict"}, "device=2"),
         ({"device": -1}, "Give its number"),
     ],
 )

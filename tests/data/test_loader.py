@@ -66,7 +66,7 @@ def expected(data) -> list[str]:
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("accelerator", [False, True])
 def test_batches_do_not_depend_on_workers(data, expected, workers, accelerator, monkeypatch):
-    monkeypatch.setattr("sightline.data.loader._cores", lambda: 8)
+    monkeypatch.setattr("sightline.data.loader.usable_cores", lambda: 8)
     loader = build_loader(make(data), 4, shuffle=True, workers=workers, accelerator=accelerator)
     assert loader.workers == (min(workers, 3) if accelerator else 0)  # three batches
     try:

@@ -49,7 +49,7 @@ class Console(Callback):
     def on_train_epoch_start(self, trainer: BaseTrainer) -> None:
         self.epoch_start, self.images = time.perf_counter(), 0
         line = trainer.progress_string()
-        if not trainer.args.verbose:
+        if not trainer.args.verbose or trainer.rank:
             return
         if line:
             LOGGER.info(line)

@@ -69,7 +69,25 @@ class RunSettings(BaseModel):
     device: Device | None = setting(
         None,
         "Where to compute; None takes the first GPU, else the CPU.",
-        allowed="cpu, mps, cuda or a GPU number (0); not yet: several (0,1), -1 for an idle one",
+        allowed="cpu, mps, cuda, a GPU number (0) or, to train, several (0,1); not yet: -1 for an idle one",
+    )
+    nproc: Whole | None = setting(
+        None,
+        "Processes that train together on the CPU; on GPUs `device` names them all.",
+        "train",
+        new=True,
+        ge=1,
+        le=1024,
+    )
+    watchdog: Number = setting(
+        50.0,
+        "Seconds after which a process that holds up all others is named and the run ended; 0 is off.",
+        "train",
+        new=True,
+        ge=0,
+    )
+    dry_run: Switch = setting(
+        False, "Try everything in two steps and one validation batch, and leave nothing behind.", "train", new=True
     )
     workers: Whole = setting(
         8, "Loader processes for a GPU; with 0, and on a CPU, the main process loads.", "train", "val", ge=0, le=1024

@@ -24,10 +24,10 @@ def check_supported(settings: Settings) -> None:
     if batch < 1:
         raise SettingValueError(f"batch={batch} is for training only. {settings.mode} takes a whole number from 1.")
     devices = device_numbers(settings.device)
-    if len(devices) > 1:
+    if len(devices) > 1 and settings.mode != "train":
         raise SettingValueError(
-            f"device={settings.device} asks for {len(devices)} GPUs, and sightline runs on one so far. "
-            f"Give one, such as device={devices[0]}."
+            f"device={settings.device} asks for {len(devices)} GPUs, which is for training. {settings.mode} runs on "
+            f"one: device={devices[0]}."
         )
     if devices == [-1]:
         raise SettingValueError("device=-1 asks for an idle GPU, which sightline cannot choose yet. Give its number.")

@@ -355,11 +355,11 @@ def choose_workers(
     """
     if workers == 0 or batches <= 1 or not accelerator:
         return 0
-    cores = cores or _cores()
+    cores = cores or usable_cores()
     devices = max(torch.cuda.device_count(), 1) if devices is None else max(devices, 1)
     return max(1, min(workers, cores // devices, batches))
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use, which in containers are fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

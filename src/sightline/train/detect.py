@@ -32,6 +32,7 @@ from sightline.train import loss_settings
 from sightline.train.ema import unwrap
 from sightline.train.given_network import copy_for, must_be_copied
 from sightline.train.resume import network_to_resume
+from sightline.train.returned import returned
 from sightline.train.trainer import BaseTrainer
 from sightline.validate.detect import DetectionValidator
 
@@ -81,7 +82,8 @@ class DetectionTrainer(BaseTrainer):
         given = self.source
         if isinstance(given, nn.Module) and not is_described(given):
             weights = given if weights is None else weights  # get_model says what cannot be
-        self.model = self.get_model(cfg=self.model if given is None else getattr(given, "yaml", None), weights=weights)
+        cfg = self.model if given is None else getattr(given, "yaml", None)
+        self.model = returned(self.get_model(cfg=cfg, weights=weights), self.get_model)
         check_network(self.model)
         return loaded
 
@@ -178,6 +180,7 @@ class DetectionTrainer(BaseTrainer):
             workers=self.args.workers if mode == "train" else self.args.workers * 2,
             seed=self.args.seed,
             rank=rank,
+            world_size=self.world_size,
             pin_memory=self.device.type == "cuda",
         )
 

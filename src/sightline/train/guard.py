@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from sightline.log import LOGGER
+from sightline.train.ema import unwrap
 from sightline.train.optim import gate_step
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class StepGuard:
         if not bool(self.finite):
             self.skipped += 1
             averages = dict(ema.ema.named_buffers())
-            for name, buffer in model.named_buffers():
+            for name, buffer in unwrap(model).named_buffers():
                 if buffer.is_floating_point() and not buffer.isfinite().all():
                     buffer.copy_(averages[name])
         self.finite = None

@@ -24,6 +24,7 @@ from sightline.log import LOGGER
 from sightline.models.origin import class_path, read_origin
 from sightline.models.rebuild import load_strictly, plain_description, rebuild
 from sightline.train import freeze
+from sightline.train.ema import unwrap
 from sightline.train.lr_groups import LR_FACTORS
 
 if TYPE_CHECKING:
@@ -59,10 +60,11 @@ def light_state(trainer: BaseTrainer) -> dict[str, Any]:
 
 def full_state(trainer: BaseTrainer) -> dict[str, Any]:
     """`light_state` and all that moves during a run. Gradients that wait for their step are part of it."""
-    criterion = getattr(trainer.model, "criterion", None)
-    pending = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+    model = unwrap(trainer.model)
+    criterion = getattr(model, "criterion", None)
+    pending = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     run = {
-        "raw_model": trainer.model.state_dict(),
+        "raw_model": model.state_dict(),
         "ema": trainer.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scheduler": trainer.schedule.state_dict(),
@@ -71,7 +73,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "pending_gradients": pending,
         "frozen_by_user": sorted(trainer.frozen_by_user),
-        "frozen": sorted(freeze.frozen_names(trainer.model)),
+        "frozen": sorted(freeze.frozen_names(model)),
         "freeze_layer_names": [str(name) for name in trainer.freeze_layer_names],
         "batches_since_step": trainer.iteration - trainer.last_opt_step,
         "best_fitness": trainer.best_fitness,
@@ -80,6 +82,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "history": trainer.history,
         "time": trainer.time_before + time.time() - trainer.train_time_start,
         "random": random_state(),
+        "random_of_ranks": trainer.random_states[1:],
         "objects": trainer.args.objects(),
         "callbacks": [{"class": class_path(type(each)), "state": each.state_dict()} for each in trainer.objects],
         "trainer": class_path(type(trainer)),
@@ -151,9 +154,9 @@ def _require_objects(path: Path, given: set[str], before: dict[str, str]) -> Non
 
 def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     """Put the state of every part back."""
-    run = checkpoint["run"]
+    run, model = checkpoint["run"], unwrap(trainer.model)
     trainer.goals.load_state_dict(run.get("goals", []))
-    trainer.model.load_state_dict(run["raw_model"])
+    model.load_state_dict(run["raw_model"])
     trainer.ema.load_state_dict(run["ema"])
     trainer.optimizer.load_state_dict(run["optimizer"])
     trainer.schedule.load_state_dict(run["scheduler"])
@@ -161,10 +164,10 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.stopper.load_state_dict(run["stopper"])
     _restore_frozen(trainer, checkpoint)
     if run["criterion"]:
-        make = getattr(trainer.model, "make_criterion", None) or trainer.model.init_criterion
-        trainer.model.criterion = make()
-        trainer.model.criterion.load_state_dict(run["criterion"])
-    for name, parameter in trainer.model.named_parameters():
+        make = getattr(model, "make_criterion", None) or model.init_criterion
+        model.criterion = make()
+        model.criterion.load_state_dict(run["criterion"])
+    for name, parameter in model.named_parameters():
         if name in run["pending_gradients"]:
             parameter.grad = run["pending_gradients"][name].to(parameter.device)
 
@@ -175,9 +178,9 @@ def _restore_frozen(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     same = all(getattr(trainer.args, name) == before.get(name) for name in ("freeze", "unfreeze_epoch"))
     if same and "frozen" in run:
         trainer.freeze_layer_names = trainer.freeze_plan.enter(
-            trainer.model, checkpoint["epoch"], trainer.freeze_layer_names
+            unwrap(trainer.model), checkpoint["epoch"], trainer.freeze_layer_names
         )
-        freeze.set_frozen(trainer.model, run["frozen"])
+        freeze.set_frozen(unwrap(trainer.model), run["frozen"])
         trainer.freeze_layer_names = list(run["freeze_layer_names"])
 
 
@@ -192,10 +195,13 @@ def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     last_batch = trainer.start_epoch * len(trainer.train_loader) - 1
     trainer.last_opt_step = last_batch - run["batches_since_step"]
     _restore_callbacks(trainer, run["callbacks"])
-    ResultsTable(trainer.csv).keep_epochs(trainer.start_epoch)
+    if trainer.rank == 0:
+        ResultsTable(trainer.csv).keep_epochs(trainer.start_epoch)
     if trainer.best_written is not None and math.isfinite(trainer.best_written) and not trainer.best.exists():
         LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
-    set_random_state(run["random"])
+    states = [run["random"], *run.get("random_of_ranks", [])]
+    if trainer.rank < len(states):  # more ranks than before have fresh ones
+        set_random_state(states[trainer.rank])
     LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs} in {trainer.save_dir}")
 
 

@@ -22,31 +22,34 @@ from sightline.artifacts import plots
 from sightline.artifacts.checkpoint import save_checkpoint
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.artifacts.tables import ResultsTable
+from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
-from sightline.callbacks.base import CallbackHost
 from sightline.callbacks.console import Console
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.config.load import settings_of_run, to_yaml
-from sightline.config.settings import CODE, DEFAULTS, Settings
+from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
-from sightline.errors import SettingValueError, TrainingError
+from sightline.errors import SettingValueError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
+from sightline.losses import normalise
 from sightline.losses.items import named_items
-from sightline.train import clip, freeze, loss_settings, lr_groups, norms, recipe, resume
+from sightline.train import clip, distributed, freeze, launch, loss_settings, lr_groups, norms, recipe, resume, watchdog
+from sightline.train.assignable import Assignable
 from sightline.train.ema import ModelEMA, build_ema, unwrap
-from sightline.train.environment import run_environment
+from sightline.train.environment import run_environment, seed_everything
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
 from sightline.train.live_settings import LiveSettings
 from sightline.train.optim import build_optimizer
 from sightline.train.precision import Precision, choose
-from sightline.train.schedule import Schedule, TorchSchedule, scaled_weight_decay, warmup_iterations
+from sightline.train.returned import checked_results, returned
+from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
 
 
-class BaseTrainer(CallbackHost):
+class BaseTrainer(Assignable):
     """Trains one network on one data set.
 
     Every method without underscore may be overridden, every attribute read, and these replaced by your own while it
@@ -74,6 +77,9 @@ class BaseTrainer(CallbackHost):
     ) -> None:
         self.args: Settings = settings_of_run(cfg, overrides or {}, self.task)
         self.checkpoint: dict[str, Any] | None = self.check_resume()
+        self.world_size = distributed.wanted(self.args)  # processes that train together
+        self.ddp = self.world_size > 1
+        self.rank = 0  # which of them this is
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
@@ -138,56 +144,34 @@ class BaseTrainer(CallbackHost):
         self.in_force: dict[str, str] = {}  # setting → what it does in this run; shown at the start
         self.plots: dict[str, Any] = {}
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
-        self.world_size = 1
-        self.ddp = False
+        self.random_states: list[dict[str, Any]] = []  # of all ranks, at the moment of a checkpoint
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
-
-    # ------------------------------------------------------------------ what users assign
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        own = self.__dict__.get("_own_names", ())
-        if own and name in DEFAULTS and name not in own and not hasattr(type(self), name):
-            self.args.assign(name, value, origin=CODE)
-            return
-        if name == "scheduler":
-            ours = value is None or hasattr(value, "at_iteration")
-            self.schedule = value if ours else TorchSchedule(value, self.schedule, self.epoch, lambda: self.fitness)
-        super().__setattr__(name, value)
-        if name == "optimizer" and value is not None:
-            self._use_optimizer(value)
-
-    def __getattr__(self, name: str) -> Any:
-        """A setting that the trainer has no attribute for is read from `args`."""
-        if name in DEFAULTS and "args" in self.__dict__:
-            return getattr(self.args, name)
-        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-
-    def _use_optimizer(self, optimizer: Any) -> None:
-        """Fire the events of a step wherever the step is made, and let the schedule move this optimizer's groups."""
-        if hasattr(optimizer, "register_step_pre_hook"):
-            optimizer.register_step_pre_hook(lambda *_: self._optimizer_event(optimizer, "optimizer_step"))
-            optimizer.register_step_post_hook(
-                lambda *_: self._optimizer_event(optimizer, "on_params_update", "on_before_zero_grad")
-            )
-        if self.schedule is not None:
-            self.schedule.adopt(optimizer)
-
-    def _optimizer_event(self, optimizer: Any, *events: str) -> None:
-        if optimizer is self.optimizer:  # not one that has been replaced
-            for event in events:
-                self.run_callbacks(event)
 
     # ------------------------------------------------------------------ the loop
 
     def train(self) -> None:
-        """Run from the first epoch (or the one a resume starts at) to the last, and validate the best weights."""
-        with run_environment(seed=self.args.seed, deterministic=self.args.deterministic):
+        """Run from the first epoch (or the one a resume starts at) to the last, and validate the best weights.
+
+        Where several processes are asked for, they are started here, and this one only gets their results.
+        """
+        if distributed.must_launch(self.args):
+            launch.train(self)
+            return
+        self._take_device()
+        with (
+            run_environment(seed=self.args.seed, deterministic=self.args.deterministic),
+            distributed.process_group(self.device),
+        ):
+            self.rank, self.world_size = ranks.rank(), ranks.count()
+            guard_dog = watchdog.Watchdog(self.args.watchdog)
             try:
                 try:
+                    guard_dog.start()
                     self._setup_train()
                     self._do_train()
                 finally:
+                    guard_dog.stop()
                     self.run_callbacks("teardown")
                     self._close_loaders()
             except BaseException:  # an interrupt, too
@@ -206,21 +190,22 @@ class BaseTrainer(CallbackHost):
                 self.run_callbacks("on_train_batch_start")
                 self.live.follow()
                 self.accumulate = self.schedule.at_iteration(self.iteration, self.epoch)
-                with self.precision.autocast():
-                    batch = _returned(self.preprocess_batch(batch), self.preprocess_batch)
+                with self.precision.autocast(), normalise.over_ranks():
+                    batch = returned(self.preprocess_batch(batch), self.preprocess_batch)
                     loss, items = self.model(batch)
-                    self.loss = loss.sum()
+                    self.loss = loss.sum() * self.world_size  # DDP averages gradients over the ranks
                 self._track_loss(items, batch)
                 self.run_callbacks("on_before_backward")
                 self.scaler.scale(self.loss).backward()
                 self.guard.heal(self.model, self.ema)
                 if self._step_is_due():
                     self._step()
-                if self.args.plots and self.iteration in self.plot_idx:
+                if self.args.plots and self.rank == 0 and self.iteration in self.plot_idx:
                     self.plot_training_samples(batch, self.iteration)
                 self.run_callbacks("on_train_batch_end")
-                if self.stop or self._time_is_up():
+                if self._time_is_up():
                     break
+            self.stop_training = ranks.any_of(self.stop_training)
             self._step_leftover_gradients()
             self._end_epoch()
             self._validate_if_due()
@@ -230,15 +215,16 @@ class BaseTrainer(CallbackHost):
             if self.stop or self.stop_training:
                 break
         self.final_eval()
-        if self.args.plots:
-            self._try(self.plot_metrics)
-        self.run_callbacks("on_train_end")
+        if self.rank == 0:
+            if self.args.plots:
+                self._try(self.plot_metrics)
+            self.run_callbacks("on_train_end")
 
     def _begin_epoch(self) -> None:
         self.epoch_time_start = time.time()
         self.tloss = None
         self.batch_index = 0
-        self.freeze_layer_names = self.freeze_plan.enter(self.model, self.epoch, self.freeze_layer_names)
+        self.freeze_layer_names = self.freeze_plan.enter(unwrap(self.model), self.epoch, self.freeze_layer_names)
         self.run_callbacks("on_train_epoch_start")
         self.live.follow()
         self.schedule.at_epoch_start(self.epoch)
@@ -248,13 +234,17 @@ class BaseTrainer(CallbackHost):
         begin_epoch(self.train_loader, self.epoch, mixing=self.mixing)
 
     def _end_epoch(self) -> None:
-        criterion = getattr(self.model, "criterion", None)
+        criterion = getattr(unwrap(self.model), "criterion", None)
+        self.tloss = ranks.mean(self.tloss or {})
         if hasattr(criterion, "update"):
             criterion.update()
         self.lr = self._learning_rates()
         self.run_callbacks("on_train_epoch_end")
         if hasattr(self.ema, "update_attr"):
             self.ema.update_attr(self.model)
+        if self.ddp:
+            self.guard.heal(self.model, self.ema)
+            distributed.average_statistics(unwrap(self.model), self.ema.ema)
 
     def _record_epoch(self) -> None:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
@@ -267,9 +257,12 @@ class BaseTrainer(CallbackHost):
         self.stop |= self.stop_training
         self._time_is_up()  # validation counts, too: no epoch is begun that has no time
         self._replan_for_time()
-        self.new_best = self._is_new_best()
-        if (self.args.save or self.stop) and self.save_model() is not False:
-            self.run_callbacks("on_model_save")
+        self.new_best = ranks.broadcast(self._is_new_best())
+        if self.args.save or self.stop:
+            self.random_states = ranks.gather(resume.random_state())
+            if self.rank == 0 and self.save_model() is not False:
+                self.run_callbacks("on_model_save")
+        self.stop = ranks.any_of(self.stop)
 
     # ------------------------------------------------------------------ one step
 
@@ -330,16 +323,18 @@ class BaseTrainer(CallbackHost):
 
     def _setup_train(self) -> None:
         self._open_run_folder()
-        self.run_callbacks("on_pretrain_routine_start")
-        self.setup_model()
-        self.model = _returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
+        if self.rank == 0:
+            self.run_callbacks("on_pretrain_routine_start")
+        with ranks.main_first():  # which may download weights
+            self.setup_model()
+        self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
         self._prepare_norms()
         self._freeze()
         if self.ddp:
             self._setup_ddp()
         self._build_train_pipeline()
-        self.validator = _returned(self.get_validator(), self.get_validator)
+        self.validator = returned(self.get_validator(), self.get_validator)
         self._choose_metrics()
         self.set_class_weights()
         loss_settings.put_in_force(self)
@@ -351,10 +346,11 @@ class BaseTrainer(CallbackHost):
         self.live.begin()
         self.resume_training(self.checkpoint)
         self.lr = self._learning_rates()
-        self._remove_old_results()
         self.write_args()
-        if self.args.plots:
-            self._try(self.plot_training_labels)
+        if self.rank == 0:
+            self._remove_old_results()
+            if self.args.plots:
+                self._try(self.plot_training_labels)
         self.run_callbacks("on_pretrain_routine_end")
 
     def _prepare_norms(self) -> None:
@@ -384,8 +380,10 @@ class BaseTrainer(CallbackHost):
 
     def _build_train_pipeline(self) -> None:
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
-        self.train_loader = self.get_dataloader(self.data["train"], self.batch_size, rank=0, mode="train")
-        self.test_loader = self.get_dataloader(self.data["val"], self.batch_size * 2, rank=0, mode="val")
+        batch = self.batch_size // self.world_size
+        with ranks.main_first():  # rank 0 fills the caches
+            self.train_loader = self.get_dataloader(self.data["train"], batch, rank=self.rank, mode="train")
+            self.test_loader = self.get_dataloader(self.data["val"], batch * 2, rank=self.rank, mode="val")
         for loader in (self.train_loader, self.test_loader):
             check_loader(loader)
         # A user's own data set need not know of repeats.
@@ -394,14 +392,14 @@ class BaseTrainer(CallbackHost):
         self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
         optimizer = self.build_optimizer(
-            self.model,
+            unwrap(self.model),
             name=self.args.optimizer,
             lr=self.args.lr0,
             momentum=self.args.momentum,
             decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs),
             iterations=math.ceil(images / max(self.batch_size, self.args.nbs)) * self.epochs,
         )
-        self.optimizer = _returned(optimizer, self.build_optimizer)
+        self.optimizer = returned(optimizer, self.build_optimizer)
         self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
         own_step = type(self).optimizer_step is not BaseTrainer.optimizer_step
         self.in_force |= clip.describe(self.args, stepped_by=type(self).__name__ if own_step else None)
@@ -434,11 +432,15 @@ class BaseTrainer(CallbackHost):
         return {f"lr/pg{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
 
     def _setup_ddp(self) -> None:
-        """Join the other processes of the run. Not built yet; the settings refuse several devices before this."""
-        raise TrainingError("Training on several devices is not in sightline yet. Give one device.")
+        """From here on `self.model` averages its gradients; `ema.unwrap` gives the network inside."""
+        self.model = distributed.wrap(self.model)
+        if self.rank:  # set-up was the same on all ranks; what a network draws in training is not
+            seed_everything(self.args.seed + self.rank)
 
     def _open_run_folder(self) -> None:
-        self.save_dir = make_run_dir(self.args, self.task, "train", made=self.made_folders)
+        if self.rank == 0:
+            self.save_dir = make_run_dir(self.args, self.task, "train", made=self.made_folders)
+        self.save_dir = ranks.broadcast(self.save_dir)
         self.wdir = self.save_dir / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
         self.csv = self.save_dir / "results.csv"
@@ -460,6 +462,8 @@ class BaseTrainer(CallbackHost):
 
     def write_args(self) -> None:
         """What really runs, with the origin of each value as a comment."""
+        if self.rank:
+            return
         with atomic_write(self.save_dir / "args.yaml", "w", encoding="utf-8") as file:
             file.write(to_yaml(self.args, save_dir=str(self.save_dir)))
 
@@ -537,7 +541,9 @@ class BaseTrainer(CallbackHost):
         """Set metrics and fitness. Without validation, or where a user's `validate` returns nothing, there are none."""
         self.goals.begin()
         returned = self.validate() if self._validation_is_due() else None
-        metrics, self.fitness = _checked_results(returned)
+        # A user's `validate` may know more on one rank than on others; rank 0 decides for all.
+        returned, self.best_fitness = ranks.broadcast((returned, self.best_fitness))
+        metrics, self.fitness = checked_results(returned)
         self.goals.settle(metrics, self.fitness, self.epoch + 1)
         self.validated = metrics is not None
         if metrics is not None:
@@ -573,7 +579,8 @@ class BaseTrainer(CallbackHost):
         seconds = self.time_before + time.time() - self.train_time_start
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
-        ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
+        if self.rank == 0:
+            ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
 
     def progress_string(self) -> str:
         """A line that the console shows when an epoch begins, such as the names of columns; "" for none."""
@@ -604,7 +611,7 @@ class BaseTrainer(CallbackHost):
 
     def final_eval(self) -> None:
         """Validate best.pt as it will be used, and make its metrics those of the run."""
-        if not self.best.exists():
+        if not ranks.broadcast(self.best.exists()):
             return
         LOGGER.info(f"validating {self.best}")
         metrics = dict(self.validator(model=load_network(self.best, like=unwrap(self.ema.ema))))
@@ -719,6 +726,7 @@ class BaseTrainer(CallbackHost):
     def _time_is_up(self) -> bool:
         """Whether the time budget ends the epoch here. What has accumulated is stepped by the end of the epoch."""
         self.stop |= self.args.time is not None and time.time() - self.train_time_start >= self.args.time * 3600
+        self.stop = ranks.any_of(self.stop)
         return self.stop
 
     def _replan_for_time(self) -> None:
@@ -726,7 +734,7 @@ class BaseTrainer(CallbackHost):
         if self.args.time is None or self.stop:
             return
         seconds_per_epoch = (time.time() - self.train_time_start) / (self.epoch + 1 - self.start_epoch)
-        epochs = max(math.ceil(self.args.time * 3600 / seconds_per_epoch), self.epoch + 1)
+        epochs = ranks.broadcast(max(math.ceil(self.args.time * 3600 / seconds_per_epoch), self.epoch + 1))
         if epochs != self.epochs:
             self.args.assign("epochs", epochs, origin="auto")
             self.schedule.replan(epochs)
@@ -734,12 +742,25 @@ class BaseTrainer(CallbackHost):
     def _model_train(self) -> None:
         """Training mode; BatchNorm of what is frozen now keeps its statistics."""
         self.model.train()
-        self.freeze_plan.settle(self.model, self.freeze_layer_names, self.args.freeze_bn)
+        self.freeze_plan.settle(unwrap(self.model), self.freeze_layer_names, self.args.freeze_bn)
 
     def _memory_format(self) -> torch.memory_format:
         return torch.contiguous_format if self.args.channels_last is False else torch.channels_last
 
     # ------------------------------------------------------------------ helpers
+
+    def run_callbacks(self, event: str) -> None:
+        """Call everything that listens to `event`, in the watchdog's sight."""
+        watchdog.note(self, event, through=False)
+        super().run_callbacks(event)
+        watchdog.note(self, event, through=True)
+
+    def _take_device(self) -> None:
+        """This object may have travelled: a rank uses another GPU than the process that made it."""
+        device = select_device(self.args.device)
+        if device != self.device:
+            self.device, self.precision = device, choose(self.args.amp, device)
+            self.scaler = self.precision.scaler
 
     def _try(self, picture: Callable[[], None]) -> None:
         """A picture that cannot be drawn does not end a run."""
@@ -753,37 +774,3 @@ class BaseTrainer(CallbackHost):
             close = getattr(loader, "close", None)
             if close is not None:
                 close()
-
-
-def _checked_results(returned: Any) -> tuple[dict[str, float] | None, float | None]:
-    """What `validate` may return: (metrics, fitness), each of them or the pair None."""
-    if returned is None:
-        return None, None
-    if not (isinstance(returned, tuple | list) and len(returned) == 2):
-        raise TrainingError(
-            f"validate() returned {returned!r:.80} ({type(returned).__name__}). It returns a pair: a dict of metrics "
-            "and the fitness, a number; or None for no result."
-        )
-    metrics, fitness = returned
-    if not (metrics is None or isinstance(metrics, Mapping)):
-        raise TrainingError(f"validate() returned metrics of {type(metrics).__name__}. They are a dict, or None.")
-    numbers = None if metrics is None else {name: _number(value, f"metric {name}") for name, value in metrics.items()}
-    return numbers, _number(fitness, "fitness")
-
-
-def _number(value: Any, what: str) -> float | None:
-    """A plain number from whatever stands for one: Python's, numpy's, a tensor of one element."""
-    try:
-        return None if value is None else float(value)
-    except (TypeError, ValueError):
-        raise TrainingError(
-            f"validate() returned {value!r:.80} as the {what}. It is a number, or None; keep what is more than a "
-            "number in an attribute of your own."
-        ) from None
-
-
-def _returned(value: Any, method: Callable[..., Any]) -> Any:
-    """What an overridden method returned, which must not have been forgotten."""
-    if value is None:
-        raise TrainingError(f"{method.__qualname__}() returned nothing. End it with a `return`.")
-    return value

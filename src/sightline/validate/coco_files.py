@@ -63,6 +63,30 @@ class CocoRecord:
         self._images.append((len(self._images) + 1, file.name, shape_hw, true_classes, true_boxes))
         self._paths.append(str(path))
 
+    def reset(self) -> None:
+        """Forget all images."""
+        for collected in (self.rows, self._row_images, self._row_classes, self._images, self._paths):
+            collected.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was collected, for another process: see `merge`."""
+        return {
+            "rows": list(self.rows),
+            "row_images": list(self._row_images),
+            "row_classes": list(self._row_classes),
+            "images": list(self._images),
+            "paths": list(self._paths),
+        }
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Add the images of another process (its `state_dict`) behind those collected here."""
+        before = len(self._images)
+        self.rows += state["rows"]
+        self._row_images += [before + image for image in state["row_images"]]
+        self._row_classes += state["row_classes"]
+        self._images += [(before + number, *rest) for number, *rest in state["images"]]
+        self._paths += state["paths"]
+
     def evaluate(self, annotations: CocoAnnotations | None) -> dict[str, float]:
         """The COCO numbers of the rows, against an annotation file or, with None, against the labels."""
         if annotations is None:

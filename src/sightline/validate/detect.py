@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.artifacts import plots
+from sightline.backends import ranks
 from sightline.backends.postprocess import detections
 from sightline.backends.torch_model import TorchModel
 from sightline.config.image_size import fit_imgsz
@@ -256,6 +257,21 @@ class DetectionValidator(BaseValidator):
 
     # ------------------------------------------------------------------ after the last batch
 
+    def gather_stats(self) -> None:
+        super().gather_stats()
+        parts = ranks.gather(
+            (self.metrics.state_dict(), self.confusion_matrix.matrix, self._coco.state_dict() if self._coco else None)
+        )
+        self.metrics.reset()
+        self.confusion_matrix.matrix = sum(matrix for _, matrix, _ in parts)
+        if self._coco is not None:
+            self._coco.reset()
+        for collected, _, coco in parts:  # in the order of the ranks, which is that of the images
+            self.metrics.merge(collected)
+            if self._coco is not None:
+                self._coco.merge(coco)
+                self.jdict = self._coco.rows
+
     def get_stats(self) -> dict[str, float]:
         """Compute the metrics, and the COCO numbers where they were asked for."""
         self.metrics.compute()
@@ -268,7 +284,7 @@ class DetectionValidator(BaseValidator):
         self.metrics.save_dir = self.save_dir or Path()
         if self.plots:
             self._try(self.plot_metrics)
-        if self._coco is not None and self.args.save_json and not self.training:
+        if self._coco is not None and self.args.save_json and not self.training and self._speaks:
             assert self.save_dir is not None
             with atomic_write(self.save_dir / "predictions.json", "w", durable=False, encoding="utf-8") as file:
                 json.dump(self._coco.rows, file)

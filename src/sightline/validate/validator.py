@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
+from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
+from sightline.backends.pulse import PULSE
 from sightline.backends.timing import StageTimer
 from sightline.backends.torch_model import TorchModel, channels_of, evaluating, private_copy
 from sightline.callbacks.base import call_all
@@ -151,13 +153,17 @@ class BaseValidator:
                 self._try(self.plot_val_samples, batch, self.batch_i)
                 self._try(self.plot_predictions, batch, predictions, self.batch_i)
             self.run_callbacks("on_val_batch_end")
+        PULSE.beat("end of the validation", patient=True)  # numbers and curves of a large data set take a while
+        self.speed = self.timer.milliseconds_per(self.seen)
+        if self._is_one_of_several:
+            self.gather_stats()
         if self.seen == 0:
             raise DataError(f"There is no image to validate on in split={self.split} of data={self.args.data}.")
-        self.speed = self.timer.milliseconds_per(self.seen)
         stats = self.get_stats()
         self.finalize_metrics()
         self.print_results()
-        self.run_callbacks("on_val_end")
+        if self._speaks:
+            self.run_callbacks("on_val_end")
         return stats
 
     def _choose_metrics(self) -> None:
@@ -171,6 +177,18 @@ class BaseValidator:
                 "it cannot say more than its means. Derive it from DetMetrics, or leave log_metrics out."
             )
         self.metrics.log = tuple(keys)
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether this process writes and tells what all ranks found."""
+        return ranks.is_main() or not self._is_one_of_several
+
+    @property
+    def _is_one_of_several(self) -> bool:
+        """Whether every rank of a run has a part of these images (a user's own loader may give all to each)."""
+        sampler = getattr(self.dataloader, "sampler", None)
+        parts = getattr(sampler, "world_size", getattr(sampler, "num_replicas", 1))
+        return parts > 1 and ranks.count() > 1
 
     def _add_loss(self, network: TorchModel, batch: dict[str, Any], output: Any) -> None:
         """Losses are means over a batch; weighted with its size they add up to a mean over all images."""
@@ -189,7 +207,7 @@ class BaseValidator:
         self.callbacks = self.callbacks or trainer.callbacks
         # Pictures of an epoch that is not the last would be overwritten by the next.
         last = trainer.epoch + 1 >= trainer.epochs or trainer.stop or trainer.stopper.possible_stop
-        self.plots = bool(self.args.plots and last)
+        self.plots = bool(self.args.plots and last and self._speaks)
         network = trainer.ema.ema if trainer.ema is not None else trainer.model
         self.data, self.names = trainer.data, dict(trainer.data["names"])
         self.loss_names = tuple(getattr(trainer, "loss_names", ()))
@@ -207,7 +225,7 @@ class BaseValidator:
     def _standalone(self, model: nn.Module | str | Path) -> Iterator[TorchModel]:
         """A folded copy of the model on the loader given, or on one of its own."""
         self.training = False
-        self.plots = self.args.plots
+        self.plots = self.args.plots and self._speaks
         device = select_device(self.args.device)
         network: Any = load_network(model)
         built = None
@@ -285,6 +303,18 @@ class BaseValidator:
         """Compare the predictions of a batch with its labels."""
         raise NotImplementedError
 
+    def gather_stats(self) -> None:
+        """On several ranks, after the last batch of this one: exchange what was collected, so that each has all."""
+        parts = ranks.gather((self.seen, self.speed, {name: value.cpu() for name, value in self.loss.items()}))
+        self.seen = sum(seen for seen, _, _ in parts)
+        self.speed = {
+            stage: sum(seen * speed[stage] for seen, speed, _ in parts) / max(self.seen, 1) for stage in self.speed
+        }
+        self.loss = {}
+        for _, _, losses in parts:  # a rank without images has none
+            for name, value in losses.items():
+                self.loss[name] = self.loss.get(name, 0) + value
+
     def get_stats(self) -> dict[str, float]:
         """Compute the metrics; returns them by name."""
         return self.metrics.compute()
@@ -313,7 +343,9 @@ class BaseValidator:
 
     def run_callbacks(self, event: str) -> None:
         """Call everything that listens to `event`."""
+        PULSE.beat(f"validation batch {self.batch_i + 1}, callbacks at {event}")
         call_all(self.callbacks.get(event), event, self)
+        PULSE.beat(f"validation batch {self.batch_i + 1}, after {event}")
 
     def _try(self, draw: Callable[..., None], *arguments: Any) -> None:
         """A picture that cannot be drawn does not end a validation."""
