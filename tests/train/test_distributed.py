@@ -91,7 +91,7 @@ def test_the_ranks_agree(ranks: list[Any]):
         assert same(first["weights"], second["weights"]), name
         assert same(first["ema"], second["ema"]), name
         assert first["metrics"] == second["metrics"], name
-        assert first["history"] == pytest.approx(second["history"], rel=0, abs=0, nan_ok=True), name
+        assert repr(first["history"]) == repr(second["history"]), name  # NaN is not equal to itself
         assert torch.equal(first["confusion"], second["confusion"]), name
 
 
