@@ -187,6 +187,8 @@ class YOLO:
     def train(self, trainer: Any = None, *, callbacks: Any = None, **settings: Any) -> Any:
         """Train; afterwards this object holds the best weights. Returns the metrics of the final validation.
 
+        With `dry_run=True` nothing is kept, and what is returned says which callbacks and methods were called.
+
         Args:
             trainer: a subclass of the task's trainer, used in its place.
             callbacks: for this run, after those of `add_callback`: a list of Callback objects, pairs (event, function),
@@ -272,6 +274,8 @@ class YOLO:
             self.trainer.source = self.model
         self.trainer.frozen_by_user = freeze.frozen_names(self.model)
         self.trainer.train()
+        if settings.dry_run:
+            return self.trainer.dry_run_report
         best = self.trainer.best if self.trainer.best.exists() else self.trainer.last
         if best.exists():
             self._load(str(best), None, like=getattr(self.trainer.ema, "ema", None))

@@ -35,7 +35,19 @@ from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
 from sightline.losses.items import named_items
-from sightline.train import clip, distributed, freeze, launch, loss_settings, lr_groups, norms, recipe, resume, watchdog
+from sightline.train import (
+    clip,
+    distributed,
+    dry_run,
+    freeze,
+    launch,
+    loss_settings,
+    lr_groups,
+    norms,
+    recipe,
+    resume,
+    watchdog,
+)
 from sightline.train.assignable import Assignable
 from sightline.train.ema import ModelEMA, build_ema, unwrap
 from sightline.train.environment import run_environment, seed_everything
@@ -145,6 +157,8 @@ class BaseTrainer(Assignable):
         self.plots: dict[str, Any] = {}
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
         self.random_states: list[dict[str, Any]] = []  # of all ranks, at the moment of a checkpoint
+        self.rehearsal: dry_run.Rehearsal | None = None
+        self.dry_run_report: dry_run.DryRun | None = None
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
 
@@ -155,6 +169,9 @@ class BaseTrainer(Assignable):
 
         Where several processes are asked for, they are started here, and this one only gets their results.
         """
+        if self.args.dry_run and self.rehearsal is None:
+            self.dry_run_report = dry_run.rehearse(self)  # comes back here
+            return
         if distributed.must_launch(self.args):
             launch.train(self)
             return
@@ -168,6 +185,8 @@ class BaseTrainer(Assignable):
             try:
                 try:
                     guard_dog.start()
+                    if self.rehearsal is not None:
+                        self.rehearsal.count_methods(self, "trainer")
                     self._setup_train()
                     self._do_train()
                 finally:
