@@ -77,8 +77,8 @@ def test_an_unguarded_script_with_its_own_trainer_callbacks_loss_and_fitness(tin
         FACTOR = 2.0
 
         class Loss(v8DetectionLoss):
-            def __call__(self, preds, batch):
-                loss, items = super().__call__(preds, batch)
+            def loss(self, preds, batch):
+                loss, items = super().loss(preds, batch)
                 return loss * FACTOR, {**items, "cls_loss": items["cls_loss"] * 0 + 7}
 
         class Trainer(DetectionTrainer):

@@ -26,39 +26,39 @@ HEARD = {0: 0.0, 1: 0.0}
 
 
 def test_all_is_well():
-    assert find_suspect({0: sign(0, 5, silent=3), 1: sign(0, 5, silent=20)}, HEARD) is None
+    assert find_suspect({0: sign(0, 5, silent=3), 1: sign(0, 5, silent=20)}, HEARD, LIMIT) is None
 
 
 def test_who_waits_is_no_suspect_however_far_behind():
     """Rank 0 is at something that only it does, while the others wait for it at an earlier point."""
     signs = {0: sign(0, 9, silent=60), 1: sign(0, 7, silent=60, waits=True)}
-    assert find_suspect(signs, HEARD) == Suspect(0, mute=False, seconds=60)
+    assert find_suspect(signs, HEARD, LIMIT) == Suspect(0, mute=False, seconds=60)
 
 
 def test_of_those_that_do_not_wait_the_one_behind():
     """On a GPU ranks wait where nobody sees it: for the device."""
     signs = {0: sign(0, 9, silent=60), 1: sign(0, 7, silent=60)}
-    assert find_suspect(signs, HEARD) == Suspect(1, mute=False, seconds=60)
+    assert find_suspect(signs, HEARD, LIMIT) == Suspect(1, mute=False, seconds=60)
 
 
 def test_all_wait_for_different_things():
     signs = {0: sign(0, 9, silent=60, waits=True), 1: sign(0, 7, silent=60, waits=True)}
-    assert find_suspect(signs, HEARD) == Suspect(1, mute=False, seconds=60)
+    assert find_suspect(signs, HEARD, LIMIT) == Suspect(1, mute=False, seconds=60)
 
 
 def test_a_rank_that_may_take_long_is_waited_for():
     signs = {0: sign(0, 7, silent=60, limit=600), 1: sign(0, 9, silent=60, waits=True)}
-    assert find_suspect(signs, HEARD) is None
+    assert find_suspect(signs, HEARD, LIMIT) is None
 
 
 def test_who_is_mute_is_the_one():
     signs = {0: sign(0, 7, silent=60, waits=True), 1: sign(0, 9, silent=1)}
-    assert find_suspect(signs, {0: 0.5, 1: 55.0}) == Suspect(1, mute=True, seconds=56)
+    assert find_suspect(signs, {0: 0.5, 1: 55.0}, LIMIT) == Suspect(1, mute=True, seconds=56)
 
 
 def test_who_is_done_is_left_alone():
     signs = {0: sign(0, 9, silent=3), 1: sign(0, 9, silent=100, done=True)}
-    assert find_suspect(signs, {0: 0.0, 1: 100.0}) is None
+    assert find_suspect(signs, {0: 0.0, 1: 100.0}, LIMIT) is None
 
 
 def test_the_message_names_rank_place_and_call():

@@ -83,7 +83,7 @@ def _start(folder: Path, processes: int) -> BaseException | None:
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "log")),
         )
         try:
-            elastic_launch(config, sys.executable)("-u", str(Path(__file__).with_name("rank.py")), str(folder))
+            elastic_launch(config, sys.executable)(str(Path(__file__).with_name("rank.py")), str(folder))
         except ChildFailedError as failed:
             return _error_of(folder, failed, processes)
         except SignalException as stopped:

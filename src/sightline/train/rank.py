@@ -97,6 +97,8 @@ def prepare(folder: Path) -> dict[str, Any]:
     os.environ[FOLDER] = str(folder)
     for name in header["preload"]:
         importlib.import_module(name).enable()
+    for stream in (sys.stdout, sys.stderr):  # whole lines, or those of several ranks mix
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return header
 
 

@@ -70,16 +70,17 @@ class Suspect(NamedTuple):
     seconds: float
 
 
-def find_suspect(signs: Mapping[int, Sign], unheard: Mapping[int, float]) -> Suspect | None:
+def find_suspect(signs: Mapping[int, Sign], unheard: Mapping[int, float], limit: float) -> Suspect | None:
     """The rank that holds up the others, if that has lasted too long.
 
     Args:
         signs: the last of each rank.
         unheard: seconds since each rank's last new sign.
+        limit: for those, since signs come every second whatever a rank does; how long a step may take is in its sign.
     """
     running = {rank: sign for rank, sign in signs.items() if not sign.done}
     for rank, sign in running.items():
-        if unheard[rank] > sign.limit:
+        if unheard[rank] > limit:
             return Suspect(rank, mute=True, seconds=unheard[rank] + sign.silent)
     free = {rank: sign for rank, sign in running.items() if not sign.waits} or running
     if not free:
@@ -144,7 +145,8 @@ class Watchdog:
             for rank, sign in signs.items():
                 if rank not in heard or heard[rank][0] != sign.number:
                     heard[rank] = (sign.number, now)
-            suspect = find_suspect(signs, {rank: now - moment for rank, (_, moment) in heard.items()})
+            unheard = {rank: now - moment for rank, (_, moment) in heard.items()}
+            suspect = find_suspect(signs, unheard, self.limit)
             if suspect is not None or board.is_alarmed():
                 self._give_alarm(board, suspect, signs)
         board.publish(self._sign()._replace(done=True))
@@ -259,7 +261,7 @@ _EPOCH_END = _ORDER["on_train_epoch_end"]
 
 def note(trainer: BaseTrainer, event: str, *, through: bool) -> None:
     """A beat of the training loop, before and after the callbacks of an event."""
-    if through and event == "on_train_batch_end":
+    if event == "on_train_batch_end":
         PULSE.warm = True
     number = _ORDER.get(event, 0)
     in_batches = number < _EPOCH_END
