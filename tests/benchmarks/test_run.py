@@ -14,6 +14,7 @@ SMALL = ["--data={data}", "--imgsz=64", "--batch=4"]
 CASES = {
     "import_time.py": (["--rounds=1"], "command line help"),
     "loader.py": ([*SMALL, "--epochs=1", "--rounds=1"], "samples/s/core"),
+    "ranks.py": ([*SMALL, "--steps=2", "--fraction=1"], "largest relative deviation"),
     "rare_classes.py": ([*SMALL, "--epochs=1", "--seeds=0", "--out={folder}"], "recall at confidence 0.25"),
     "train_accuracy.py": ([*SMALL, "--epochs=1", "--out={folder}", "--track-nms"], "mAP50-95 (best_epoch_by_nms)"),
     "train_throughput.py": ([*SMALL, "--epochs=2", "--rounds=1"], "img/s"),

@@ -40,7 +40,7 @@ def test_training_on_several_ranks(count, world_size):
     for step, whole in enumerate(single):
         together = {key.index for one in batches for key in one[step]}
         assert {key.index for key in whole} <= together
-        if len(whole) == 2 * world_size:
+        if len(whole) >= world_size:  # with fewer images than ranks some come twice
             assert sorted(key.index for one in batches for key in one[step]) == sorted(key.index for key in whole)
 
 

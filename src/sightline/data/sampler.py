@@ -38,9 +38,9 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
 class EpochBatches(Sampler[list[SampleKey]]):
     """Batches of sample keys.
 
-    Training (`shuffle`): every rank gets the same number of batches; where images do not suffice, the first ones of
-    the epoch come a second time. Batch b of all ranks together holds the same images for any number of ranks of
-    batch_size images in all. Without `shuffle`, each rank gets a stretch of whole batches and no image comes twice.
+    Training (`shuffle`): every rank gets the same number of batches, and batch b of all ranks together holds the same
+    images for any number of ranks of batch_size images in all. Only where the last batch has fewer images than there
+    are ranks, the first ones of the epoch come a second time. Without `shuffle`, each rank gets a stretch of whole batches and no image comes twice.
 
     Args:
         count: images of the data set.
@@ -114,7 +114,9 @@ class EpochBatches(Sampler[list[SampleKey]]):
             size = self.batch_size
             stretches = self._share(-(-self.count // size))
             return [list(range(b * size, min((b + 1) * size, self.count))) for b in stretches]
-        order = _padded(epoch_order(self.count, seed=self.seed, epoch=epoch), self.world_size)
+        order = epoch_order(self.count, seed=self.seed, epoch=epoch)
+        if -(-self.count // self.world_size) % self.batch_size == 1 or self.batch_size == 1:
+            order = _padded(order, self.world_size)  # else some ranks would have no last batch
         mine = order[self.rank :: self.world_size].tolist()
         return [mine[b * self.batch_size : (b + 1) * self.batch_size] for b in range(len(self))]
 
