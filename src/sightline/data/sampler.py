@@ -40,7 +40,8 @@ class EpochBatches(Sampler[list[SampleKey]]):
 
     Training (`shuffle`): every rank gets the same number of batches, and batch b of all ranks together holds the same
     images for any number of ranks of batch_size images in all. Only where the last batch has fewer images than there
-    are ranks, the first ones of the epoch come a second time. Without `shuffle`, each rank gets a stretch of whole batches and no image comes twice.
+    are ranks, the first ones of the epoch come a second time. Without `shuffle`, each rank gets a stretch of whole
+    batches and no image comes twice.
 
     Args:
         count: images of the data set.
