@@ -116,7 +116,7 @@ REQUEST = [
     Bad("train without model", "train data=tiny.yaml", ("train needs model=", "model=yolo26n.yaml")),
     Bad("val without data", "val model=two.pt", ("val needs data=", "sightline val")),
     Bad("predict without source", "predict model=two.pt", ("predict needs source=", "source=photo.jpg")),
-    Bad("unknown setting", f"{TRAIN} epoch=5", ("'epoch'", "Did you mean epochs=100?")),
+    Bad("unknown setting", f"{TRAIN} epoch=5", ("'epoch'", "Did you mean epochs=100")),
     Bad("setting of later", f"{TRAIN} mask_ratio=2", ("mask_ratio=2", "not in sightline yet", "segmentation")),
     Bad("negative epochs", f"{TRAIN} epochs=-5", ("epochs=-5", "at least 1", "default is 100")),
     Bad("text for a number", f"{TRAIN} epochs=five", ("epochs='five'", "whole number", "at least 1")),
