@@ -16,7 +16,7 @@ from sightline import download
 from sightline.artifacts.weights_file import WeightsFile, read_weights
 from sightline.backends.load import network_of
 from sightline.callbacks import base as callback_base
-from sightline.config.groups import LATER_MODES
+from sightline.config.groups.run import LATER_MODES
 from sightline.config.load import Overrides, make_settings
 from sightline.config.settings import CHECKPOINT, Settings
 from sightline.config.support import check_supported

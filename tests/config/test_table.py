@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.config.groups import ALL
+from sightline.config.groups.field import ALL
 from sightline.config.settings import DEFAULTS, Settings
 from sightline.config.table import ROW, ROWS, markdown
 

@@ -17,7 +17,7 @@ import typer
 
 from sightline import __version__
 from sightline.config import names, table
-from sightline.config.groups import ALL
+from sightline.config.groups.field import ALL
 from sightline.config.settings import DEFAULTS
 from sightline.errors import SightlineError, UnknownSettingError
 from sightline.log import configure

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sightline.config import names, table
-from sightline.config.groups import ALL, LATER_MODES, LATER_TASKS, TASKS
+from sightline.config.groups.field import ALL
+from sightline.config.groups.run import LATER_MODES, LATER_TASKS, TASKS
 from sightline.config.settings import DEFAULTS
 from sightline.errors import CommandLineError, UnknownSettingError
 from sightline.log import LOGGER

@@ -444,7 +444,7 @@ def as_loss(value: Any) -> Any:
     return value
 
 
-# `Annotated` names for the fields of groups.py. `None` is added there where a setting may be left open.
+# `Annotated` names for the fields of groups/. `None` is added there where a setting may be left open.
 Switch = Annotated[bool, BeforeValidator(as_switch)]
 Whole = Annotated[int, BeforeValidator(as_whole)]
 Number = Annotated[float, BeforeValidator(as_number)]

@@ -1,6 +1,6 @@
 """`Settings`: one checked object with every setting of a run, and where each value came from.
 
-The fields stand in groups.py, what they accept in kinds.py, misspelt and old names in names.py; load.py puts an object
+The fields stand in groups/, what they accept in kinds.py, misspelt and old names in names.py; load.py puts an object
 together from defaults, files, the command line and keywords.
 """
 

@@ -1,0 +1,24 @@
+"""Settings: what is kept and shown."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from sightline.config.groups.field import setting
+from sightline.config.kinds import Switch, Whole
+
+
+class OutputSettings(BaseModel):
+    """What is kept and shown."""
+
+    save: Switch = setting(True, "Write checkpoints (train) or pictures (predict).", "train", "predict")
+    save_period: Whole = setting(-1, "Also keep a checkpoint every n epochs; off below 1.", "train", ge=-1)
+    show: Switch = setting(False, "Show pictures in a window.", "predict")
+    save_frames: Switch = setting(False, "Write each frame of a video as a picture.", "predict")
+    save_txt: Switch = setting(False, "Write boxes as text.", "val", "predict")
+    save_conf: Switch = setting(False, "Write scores into those text files, too.", "val", "predict")
+    save_crop: Switch = setting(False, "Write a picture of each box.", "predict")
+    show_labels: Switch = setting(True, "Draw class names.", "predict")
+    show_conf: Switch = setting(True, "Draw scores.", "predict")
+    show_boxes: Switch = setting(True, "Draw boxes.", "predict")
+    line_width: Whole | None = setting(None, "Width of drawn lines in pixels; None fits the image.", "predict", ge=1)
