@@ -15,18 +15,15 @@ from pydantic import ConfigDict, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sightline.config import names, table
-from sightline.config.groups import (
-    AugmentationSettings,
-    DataSettings,
-    LossSettings,
-    ModelSettings,
-    OptimisationSettings,
-    OutputSettings,
-    PredictionSettings,
-    RunSettings,
-    ValidationSettings,
-    WarmupSettings,
-)
+from sightline.config.groups.augmentation import AugmentationSettings
+from sightline.config.groups.data import DataSettings
+from sightline.config.groups.loss import LossSettings
+from sightline.config.groups.model import ModelSettings
+from sightline.config.groups.optimisation import OptimisationSettings, WarmupSettings
+from sightline.config.groups.output import OutputSettings
+from sightline.config.groups.prediction import PredictionSettings
+from sightline.config.groups.run import RunSettings
+from sightline.config.groups.validation import ValidationSettings
 from sightline.config.kinds import WRONG_TYPE
 from sightline.errors import SettingsError, SettingTypeError, SettingValueError
 
