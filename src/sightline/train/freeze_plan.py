@@ -15,10 +15,27 @@ from sightline.train.ema import unwrap
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
+    from sightline.train.trainer import BaseTrainer
 
 ALL = "all"
 NEVER = 2**31  # an epoch that no run reaches
 SHOWN = 4  # names in a line
+
+
+def put_in_force(trainer: BaseTrainer) -> None:
+    """Freeze what the user froze and what `freeze` names; before DDP and EMA take the network as it is."""
+    if trainer.checkpoint is not None:
+        trainer.frozen_by_user |= set(trainer.checkpoint["run"]["frozen_by_user"])
+    freezing.keep(trainer.model, trainer.frozen_by_user)
+    trainer.frozen_by_user = freezing.frozen_names(trainer.model)  # with what `get_model` of a subclass froze
+    trainer.freeze_plan = FreezePlan(
+        trainer.model,
+        trainer.args.freeze,
+        trainer.args.unfreeze_epoch,
+        epochs=trainer.epochs if trainer.args.time is None else None,
+    )
+    trainer.freeze_layer_names = list(trainer.freeze_plan.names)
+    trainer.in_force |= trainer.freeze_plan.describe(trainer.model, trainer.args)
 
 
 class FreezePlan:

@@ -12,13 +12,32 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.errors import SettingValueError, TrainingError
 from sightline.log import LOGGER
 from sightline.metrics.expression import Expression
 
+if TYPE_CHECKING:
+    from sightline.train.trainer import BaseTrainer
+
 LONGEST_NAME = 60  # characters of best_<name>.pt
+
+
+def put_in_force(trainer: BaseTrainer) -> None:
+    """What is best and what is logged. A name that no validation knows is an error now, not after an epoch."""
+    names, validator, settings = dict(trainer.data["names"]), trainer.validator, trainer.args
+    if settings.fitness is not None:
+        losses = trainer.label_loss_items(prefix="val")
+        trainer.goals = Goals(settings.fitness, [*trainer.metric_keys(), *validator.loggable_keys(names), *losses])
+        validator.log_also = tuple(trainer.goals.keys)
+        trainer.in_force["fitness"] = trainer.goals.in_words()
+    if settings.log_metrics:  # also where a user's validator was not given the settings of the run
+        validator.args.assign("log_metrics", settings.log_metrics, origin="code")
+    if settings.log_metrics or trainer.goals:
+        trainer.logged = tuple(validator.logged_keys(names))
+    if settings.log_metrics:
+        trainer.in_force["log_metrics"] = "logs " + (", ".join(trainer.logged) or "nothing but the means, always there")
 
 
 @dataclass

@@ -17,8 +17,20 @@ from sightline.nn import group_norm, sync_batch_norm
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
+    from sightline.train.trainer import BaseTrainer
 
 FEW_IMAGES = 16  # on a rank: statistics of fewer are noisy enough for the reduction to be worth its time
+
+
+def put_in_force(trainer: BaseTrainer) -> None:
+    """The layers that `norm` and `sync_bn` ask for; before DDP, optimizer and EMA take the network as it is."""
+    trainer.in_force |= prepare(
+        trainer.model,
+        trainer.args,
+        world_size=trainer.world_size,
+        images_per_rank=trainer.batch_size // trainer.world_size,
+        device=trainer.device,
+    )
 
 
 def prepare(

@@ -16,17 +16,15 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sightline.artifacts import plots
 from sightline.artifacts.checkpoint import save_checkpoint
-from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.artifacts.tables import ResultsTable
 from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.callbacks.console import Console
-from sightline.callbacks.early_stop import EarlyStopping
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
@@ -39,29 +37,29 @@ from sightline.train import (
     clip,
     distributed,
     dry_run,
-    freeze,
+    freeze_plan,
+    goals,
     launch,
     loss_settings,
     lr_groups,
     norms,
     recipe,
     resume,
+    run_folder,
+    time_budget,
     watchdog,
 )
-from sightline.train.assignable import Assignable
 from sightline.train.ema import ModelEMA, build_ema, unwrap
 from sightline.train.environment import run_environment, seed_everything
-from sightline.train.freeze_plan import FreezePlan
-from sightline.train.goals import Goals
-from sightline.train.guard import StepGuard
 from sightline.train.live_settings import LiveSettings
 from sightline.train.optim import build_optimizer
 from sightline.train.precision import Precision, choose
 from sightline.train.returned import checked_results, returned
+from sightline.train.run_state import RunState
 from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
 
 
-class BaseTrainer(Assignable):
+class BaseTrainer(RunState):
     """Trains one network on one data set.
 
     Every method without underscore may be overridden, every attribute read, and these replaced by your own while it
@@ -96,69 +94,7 @@ class BaseTrainer(Assignable):
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
         super().__init__(_callbacks, first=[Console()])
-
-        # what is trained, on what
-        self.data: dict[str, Any] = self.get_dataset()
-        self.model: Any = self.args.model  # a name or file until setup_model, a module from then on
-        self.source: Any = None  # where initial weights come from: a module or a weights file; None is random
-        self.ema: Any = None
-        self.optimizer: Any = None
-        self.scheduler: Any = None
-        self.schedule: Any = None  # what drives the learning rates: the scheduler, in a common form
-        self.lf: Callable[[float], float] | None = None
-        self.train_loader: Any = None
-        self.test_loader: Any = None
-        self.validator: Any = None
-        self.stopper = EarlyStopping(self.args.patience)
-        self.goals = Goals()  # what the setting `fitness` asks for; without it the validator's fitness counts
-        self.logged: tuple[str, ...] = ()  # metrics beside the means, in full
-        self.stride = 32
-
-        # where it goes
-        self.save_dir = Path()
-        self.made_folders: list[Path] = []  # save_dir and those above it that did not exist before
-        self.wdir = Path()
-        self.last = Path()
-        self.best = Path()
-        self.csv = Path()
-
-        # where the run is
-        self.epoch = 0
-        self.start_epoch = 0
-        self.batch_index = 0
-        self.accumulate = 1
-        self.last_opt_step = -1
-        self.stop = False  # leave the batch loop, finish the epoch, end the run
-        self.stop_training = False  # end the run after this epoch
-        self.mixing = True  # mosaic and its kind; False from close_mosaic on
-        self.images_in_batch = 0
-        self.loss: Tensor | None = None
-        self.loss_items: dict[str, Tensor] = {}
-        self.tloss: dict[str, Tensor] | None = None  # running mean over the epoch's batches
-        self.loss_names: tuple[str, ...] = ()
-        self.lr: dict[str, float] = {}
-        self.grad_norm: Tensor | None = None
-        self.guard = StepGuard()
-        self.metrics: dict[str, float] = {}  # of the last validation
-        self.validated = False  # whether that was in this epoch
-        self.history: dict[str, list[float]] = {}
-        self.fitness: float | None = None
-        self.best_fitness: float | None = None
-        self.best_written: float | None = None  # fitness of the best.pt on the disk
-        self.new_best = False
-        self.epoch_time: float | None = None
-        self.epoch_time_start = 0.0
-        self.train_time_start = 0.0
-        self.time_before = 0.0  # seconds of the runs that this one resumes
-        self.frozen_by_user: frozenset[str] = frozenset()  # parameters whose requires_grad was off before the run
-        self.freeze_plan = FreezePlan()
-        self.freeze_layer_names: list[str] = []  # read at the start of every epoch; what is edited holds from then on
-        self.in_force: dict[str, str] = {}  # setting → what it does in this run; shown at the start
-        self.plots: dict[str, Any] = {}
-        self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
-        self.random_states: list[dict[str, Any]] = []  # of all ranks, at the moment of a checkpoint
-        self.rehearsal: dry_run.Rehearsal | None = None
-        self.dry_run_report: dry_run.DryRun | None = None
+        self.data = self.get_dataset()
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
 
@@ -194,7 +130,7 @@ class BaseTrainer(Assignable):
                     self.run_callbacks("teardown")
                     self._close_loaders()
             except BaseException:  # an interrupt, too
-                self._discard_run_folder()
+                run_folder.discard(self)
                 raise
 
     def _do_train(self) -> None:
@@ -222,7 +158,7 @@ class BaseTrainer(Assignable):
                 if self.args.plots and self.rank == 0 and self.iteration in self.plot_idx:
                     self.plot_training_samples(batch, self.iteration)
                 self.run_callbacks("on_train_batch_end")
-                if self._time_is_up():
+                if time_budget.is_up(self):
                     break
             self.stop_training = ranks.any_of(self.stop_training)
             self._step_leftover_gradients()
@@ -274,8 +210,8 @@ class BaseTrainer(Assignable):
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
         self.stop |= self.stop_training
-        self._time_is_up()  # validation counts, too: no epoch is begun that has no time
-        self._replan_for_time()
+        time_budget.is_up(self)  # validation counts, too: no epoch is begun that has no time
+        time_budget.replan(self)
         self.new_best = ranks.broadcast(self._is_new_best())
         if self.args.save or self.stop:
             self.random_states = ranks.gather(resume.random_state())
@@ -341,20 +277,20 @@ class BaseTrainer(Assignable):
     # ------------------------------------------------------------------ set-up
 
     def _setup_train(self) -> None:
-        self._open_run_folder()
+        run_folder.open_for(self)
         if self.rank == 0:
             self.run_callbacks("on_pretrain_routine_start")
         with ranks.main_first():  # which may download weights
             self.setup_model()
         self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
-        self._prepare_norms()
-        self._freeze()
+        norms.put_in_force(self)
+        freeze_plan.put_in_force(self)
         if self.ddp:
             self._setup_ddp()
         self._build_train_pipeline()
         self.validator = returned(self.get_validator(), self.get_validator)
-        self._choose_metrics()
+        goals.put_in_force(self)
         self.set_class_weights()
         loss_settings.put_in_force(self)
         self.ema = build_ema(self.model, self.args)
@@ -367,35 +303,10 @@ class BaseTrainer(Assignable):
         self.lr = self._learning_rates()
         self.write_args()
         if self.rank == 0:
-            self._remove_old_results()
+            run_folder.remove_old_results(self)
             if self.args.plots:
                 self._try(self.plot_training_labels)
         self.run_callbacks("on_pretrain_routine_end")
-
-    def _prepare_norms(self) -> None:
-        """The layers that `norm` and `sync_bn` ask for; before DDP, optimizer and EMA take the network as it is."""
-        self.in_force |= norms.prepare(
-            self.model,
-            self.args,
-            world_size=self.world_size,
-            images_per_rank=self.batch_size // self.world_size,
-            device=self.device,
-        )
-
-    def _freeze(self) -> None:
-        """Freeze what the user froze and what `freeze` names; before DDP and EMA take the network as it is."""
-        if self.checkpoint is not None:
-            self.frozen_by_user |= set(self.checkpoint["run"]["frozen_by_user"])
-        freeze.keep(self.model, self.frozen_by_user)
-        self.frozen_by_user = freeze.frozen_names(self.model)  # with what `get_model` of a subclass froze
-        self.freeze_plan = FreezePlan(
-            self.model,
-            self.args.freeze,
-            self.args.unfreeze_epoch,
-            epochs=self.epochs if self.args.time is None else None,
-        )
-        self.freeze_layer_names = list(self.freeze_plan.names)
-        self.in_force |= self.freeze_plan.describe(self.model, self.args)
 
     def _build_train_pipeline(self) -> None:
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
@@ -425,21 +336,6 @@ class BaseTrainer(Assignable):
         self.optimizer.zero_grad()
         self._setup_scheduler()
 
-    def _choose_metrics(self) -> None:
-        """What is best and what is logged. A name that no validation knows is an error now, not after an epoch."""
-        names = dict(self.data["names"])
-        if self.args.fitness is not None:
-            known = [*self.metric_keys(), *self.validator.loggable_keys(names), *self.label_loss_items(prefix="val")]
-            self.goals = Goals(self.args.fitness, known)
-            self.validator.log_also = tuple(self.goals.keys)
-            self.in_force["fitness"] = self.goals.in_words()
-        if self.args.log_metrics:  # also where a user's validator was not given the settings of the run
-            self.validator.args.assign("log_metrics", self.args.log_metrics, origin="code")
-        if self.args.log_metrics or self.goals:
-            self.logged = tuple(self.validator.logged_keys(names))
-        if self.args.log_metrics:
-            self.in_force["log_metrics"] = "logs " + (", ".join(self.logged) or "nothing but the means, always there")
-
     def _setup_scheduler(self) -> None:
         self.scheduler = Schedule.from_settings(self.optimizer, self.args, batches=len(self.train_loader))
         self.scheduler.warmup_length = self._get_warmup_iterations
@@ -455,29 +351,6 @@ class BaseTrainer(Assignable):
         self.model = distributed.wrap(self.model)
         if self.rank:  # set-up was the same on all ranks; what a network draws in training is not
             seed_everything(self.args.seed + self.rank)
-
-    def _open_run_folder(self) -> None:
-        if self.rank == 0:
-            self.save_dir = make_run_dir(self.args, self.task, "train", made=self.made_folders)
-        self.save_dir = ranks.broadcast(self.save_dir)
-        self.wdir = self.save_dir / "weights"
-        self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
-        self.csv = self.save_dir / "results.csv"
-
-    def _discard_run_folder(self) -> None:
-        """A run that ends before an epoch is recorded leaves nothing; files of others stay, with their folder."""
-        if self.save_dir in self.made_folders and not self.csv.exists():
-            for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg"):
-                for file in self.save_dir.glob(pattern):
-                    file.unlink()
-        if self.made_folders:
-            remove_empty([*self.made_folders, self.wdir])
-
-    def _remove_old_results(self) -> None:
-        """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them."""
-        if not self.args.resume:
-            for old in (self.csv, self.last, self.best, *(self.goals.file(self.wdir, goal) for goal in self.goals)):
-                old.unlink(missing_ok=True)
 
     def write_args(self) -> None:
         """What really runs, with the origin of each value as a comment."""
@@ -741,22 +614,6 @@ class BaseTrainer(Assignable):
         self.mixing = False
         first = self.epoch * len(self.train_loader)
         self.plot_idx.extend(range(first, first + 3))
-
-    def _time_is_up(self) -> bool:
-        """Whether the time budget ends the epoch here. What has accumulated is stepped by the end of the epoch."""
-        self.stop |= self.args.time is not None and time.time() - self.train_time_start >= self.args.time * 3600
-        self.stop = ranks.any_of(self.stop)
-        return self.stop
-
-    def _replan_for_time(self) -> None:
-        """With a time budget the number of epochs follows from the pace, and the schedule from that number."""
-        if self.args.time is None or self.stop:
-            return
-        seconds_per_epoch = (time.time() - self.train_time_start) / (self.epoch + 1 - self.start_epoch)
-        epochs = ranks.broadcast(max(math.ceil(self.args.time * 3600 / seconds_per_epoch), self.epoch + 1))
-        if epochs != self.epochs:
-            self.args.assign("epochs", epochs, origin="auto")
-            self.schedule.replan(epochs)
 
     def _model_train(self) -> None:
         """Training mode; BatchNorm of what is frozen now keeps its statistics."""

@@ -1,0 +1,39 @@
+"""The folder of a run, from a trainer's side: made, cleared of old results, taken away if nothing came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sightline.artifacts.run_dir import make_run_dir, remove_empty
+from sightline.backends import ranks
+
+if TYPE_CHECKING:
+    from sightline.train.trainer import BaseTrainer
+
+
+def open_for(trainer: BaseTrainer) -> None:
+    """Make the folder, the same on all ranks, and name the files in it."""
+    if trainer.rank == 0:
+        trainer.save_dir = make_run_dir(trainer.args, trainer.task, "train", made=trainer.made_folders)
+    trainer.save_dir = ranks.broadcast(trainer.save_dir)
+    trainer.wdir = trainer.save_dir / "weights"
+    trainer.last, trainer.best = trainer.wdir / "last.pt", trainer.wdir / "best.pt"
+    trainer.csv = trainer.save_dir / "results.csv"
+
+
+def remove_old_results(trainer: BaseTrainer) -> None:
+    """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them."""
+    if not trainer.args.resume:
+        goals = (trainer.goals.file(trainer.wdir, goal) for goal in trainer.goals)
+        for old in (trainer.csv, trainer.last, trainer.best, *goals):
+            old.unlink(missing_ok=True)
+
+
+def discard(trainer: BaseTrainer) -> None:
+    """A run that ends before an epoch is recorded leaves nothing; files of others stay, with their folder."""
+    if trainer.save_dir in trainer.made_folders and not trainer.csv.exists():
+        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg"):
+            for file in trainer.save_dir.glob(pattern):
+                file.unlink()
+    if trainer.made_folders:
+        remove_empty([*trainer.made_folders, trainer.wdir])

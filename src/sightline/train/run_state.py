@@ -1,0 +1,91 @@
+"""Everything that can be read on a trainer: what is trained, where it goes, and where the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sightline.callbacks.early_stop import EarlyStopping
+from sightline.train.assignable import Assignable
+from sightline.train.dry_run import DryRun, Rehearsal
+from sightline.train.freeze_plan import FreezePlan
+from sightline.train.goals import Goals
+from sightline.train.guard import StepGuard
+
+
+class RunState(Assignable):
+    """The attributes of a run with their values before it starts; docs/customising.md says when each makes sense.
+
+    Args:
+        callbacks: of the user, see `callbacks.base.entries`.
+        first: callbacks that are called before those.
+    """
+
+    def __init__(self, callbacks: Any, *, first: list[Any]) -> None:
+        super().__init__(callbacks, first=first)
+
+        # what is trained, on what
+        self.data: dict[str, Any] = {}  # at least train, val, names and nc
+        self.model: Any = self.args.model  # a name or file until setup_model, a module from then on
+        self.source: Any = None  # where initial weights come from: a module or a weights file; None is random
+        self.ema: Any = None
+        self.optimizer: Any = None
+        self.scheduler: Any = None
+        self.schedule: Any = None  # what drives the learning rates: the scheduler, in a common form
+        self.lf: Callable[[float], float] | None = None
+        self.train_loader: Any = None
+        self.test_loader: Any = None
+        self.validator: Any = None
+        self.stopper = EarlyStopping(self.args.patience)
+        self.goals = Goals()  # what the setting `fitness` asks for; without it the validator's fitness counts
+        self.logged: tuple[str, ...] = ()  # metrics beside the means, in full
+        self.stride = 32
+
+        # where it goes
+        self.save_dir = Path()
+        self.made_folders: list[Path] = []  # save_dir and those above it that did not exist before
+        self.wdir = Path()
+        self.last = Path()
+        self.best = Path()
+        self.csv = Path()
+
+        # where the run is
+        self.epoch = 0
+        self.start_epoch = 0
+        self.batch_index = 0
+        self.accumulate = 1
+        self.last_opt_step = -1
+        self.stop = False  # leave the batch loop, finish the epoch, end the run
+        self.stop_training = False  # end the run after this epoch
+        self.mixing = True  # mosaic and its kind; False from close_mosaic on
+        self.images_in_batch = 0
+        self.loss: Tensor | None = None
+        self.loss_items: dict[str, Tensor] = {}
+        self.tloss: dict[str, Tensor] | None = None  # running mean over the epoch's batches
+        self.loss_names: tuple[str, ...] = ()
+        self.lr: dict[str, float] = {}
+        self.grad_norm: Tensor | None = None
+        self.guard = StepGuard()
+        self.metrics: dict[str, float] = {}  # of the last validation
+        self.validated = False  # whether that was in this epoch
+        self.history: dict[str, list[float]] = {}
+        self.fitness: float | None = None
+        self.best_fitness: float | None = None
+        self.best_written: float | None = None  # fitness of the best.pt on the disk
+        self.new_best = False
+        self.epoch_time: float | None = None
+        self.epoch_time_start = 0.0
+        self.train_time_start = 0.0
+        self.time_before = 0.0  # seconds of the runs that this one resumes
+        self.frozen_by_user: frozenset[str] = frozenset()  # parameters whose requires_grad was off before the run
+        self.freeze_plan = FreezePlan()
+        self.freeze_layer_names: list[str] = []  # read at the start of every epoch; what is edited holds from then on
+        self.in_force: dict[str, str] = {}  # setting → what it does in this run; shown at the start
+        self.plots: dict[str, Any] = {}
+        self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
+        self.random_states: list[dict[str, Any]] = []  # of all ranks, at the moment of a checkpoint
+        self.rehearsal: Rehearsal | None = None
+        self.dry_run_report: DryRun | None = None
