@@ -6,7 +6,9 @@ For each variant one run on one rank and one on two, from the same seed, amp=Fal
 compared is the loss of the whole batch in each step (the mean of `trainer.loss` over the ranks). Two runs in float32
 never stay together for good: sums of another order differ in the last digit, and training multiplies that. So a third
 run shows the noise: one rank again, from weights that differ by one part in 10 million. The goal is a deviation of at
-most 1e-3 over 20 steps. Ranks on a CPU share its cores, so nothing about speed is measured here.
+most 1e-3 over 20 steps. From random weights no run in float32 meets it, not even one rank against itself
+(docs/decisions/0123), so `--warm` epochs of one process come first, and all runs start from their weights. Ranks on a
+CPU share its cores, so nothing about speed is measured here.
 """
 
 from __future__ import annotations
@@ -21,6 +23,18 @@ import side_by_side as bench
 
 NOISE = 1e-7  # relative; the last digit of a float32 is 6e-8
 VARIANTS = {"sync_bn=true": {"sync_bn": True}, "freeze_bn=true": {"freeze_bn": True, "sync_bn": False}}
+
+
+def warm_up(options: argparse.Namespace, folder: str) -> str:
+    """Weights after `--warm` epochs of one process, with the settings everybody has."""
+    from sightline import YOLO
+
+    model = YOLO(options.model)
+    model.train(
+        data=options.data, imgsz=options.imgsz, batch=options.batch, epochs=options.warm, fraction=options.fraction,
+        amp=False, device="cpu", plots=False, project=folder, name="warm",
+    )  # fmt: skip
+    return str(model.trainer.last)
 
 
 def worker(options: argparse.Namespace) -> None:
@@ -100,6 +114,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--optimizer", default="SGD")
     parser.add_argument("--lr0", type=float, default=0.001)
+    parser.add_argument("--warm", type=int, default=3, help="epochs of one process before; 0 starts from --model")
     parser.add_argument("--noise", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--fraction", type=float, default=192)
     parser.add_argument("--ranks", type=int, default=1, help=argparse.SUPPRESS)
@@ -109,8 +124,11 @@ def main() -> None:
         parser.error("this compares one process of ours with two; there is no peer in it")
     if options.worker:
         return worker(options)
-    for variant in VARIANTS:
-        compare(options, variant)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.warm:
+            options.model = warm_up(options, folder)
+        for variant in VARIANTS:
+            compare(options, variant)
     return None
 
 

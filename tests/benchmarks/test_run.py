@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from golden.golden import shared_data
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SMALL = ["--data={data}", "--imgsz=64", "--batch=4"]
 CASES = {
     "import_time.py": (["--rounds=1"], "command line help"),
     "loader.py": ([*SMALL, "--epochs=1", "--rounds=1"], "samples/s/core"),
-    "ranks.py": ([*SMALL, "--steps=2", "--fraction=1"], "largest relative deviation"),
+    "ranks.py": ([*SMALL, "--steps=2", "--fraction=1", "--warm=0"], "largest relative deviation"),
     "rare_classes.py": ([*SMALL, "--epochs=1", "--seeds=0", "--out={folder}"], "recall at confidence 0.25"),
     "train_accuracy.py": ([*SMALL, "--epochs=1", "--out={folder}", "--track-nms"], "mAP50-95 (best_epoch_by_nms)"),
     "train_throughput.py": ([*SMALL, "--epochs=2", "--rounds=1"], "img/s"),
@@ -31,14 +34,27 @@ def test_every_benchmark_has_a_case():
 @pytest.mark.parametrize("name", CASES)
 def test_it_runs(name: str, tiny_data: Path, tmp_path: Path):
     options, ending = CASES[name]
-    words = [option.format(data=tiny_data, folder=tmp_path / "out") for option in options]
+    printed = output(name, [option.format(data=tiny_data, folder=tmp_path / "out") for option in options], tmp_path)
+    assert printed.splitlines()[-1].startswith(LAST_ROW.get(name, "ours"))
+    assert ending in printed
+
+
+@pytest.mark.slow
+def test_two_ranks_follow_one_on_bccd(tmp_path: Path):
+    printed = output("ranks.py", ["--data", str(shared_data("bccd") / "bccd.yaml")], tmp_path)
+    found = re.findall(r"ours (\w+)=true: largest relative deviation (\S+) over (\d+) steps", printed)
+    assert [(variant, steps) for variant, _, steps in found] == [("sync_bn", "20"), ("freeze_bn", "20")]
+    assert all(float(deviation) <= 1e-3 for _, deviation, _ in found), printed
+
+
+def output(name: str, words: list[str], folder: Path) -> str:
+    """What a benchmark prints."""
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / name), *words],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith(LAST_ROW.get(name, "ours"))
-    assert ending in done.stdout
+    return done.stdout

@@ -82,8 +82,7 @@ def rebuild(
 
 def copy_with(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module | None:
     """A copy of a network with other weights, in eval mode; None if they are not just its own."""
-    own = network.state_dict()
-    if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+    if _misfits(network, state):
         return None
     criterion = getattr(network, "criterion", None)  # may hold graphs of a step, which cannot be copied
     twin = copy.deepcopy(network, {id(criterion): None} if criterion is not None else {})
@@ -214,10 +213,7 @@ def _described(
 
     def misfit(network: nn.Module) -> None:
         """Called before the error of tensors that do not fit: a better one, where the file tells the reason."""
-        own = network.state_dict()
-        wrong = [
-            key for key in {**own, **state} if key not in own or key not in state or own[key].shape != state[key].shape
-        ]
+        wrong = _misfits(network, state)
         changed = changed_layers(origin.modules, network) if origin is not None else []
         outside = (
             []
@@ -282,10 +278,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: str | P
     Raises:
         ModelError: a tensor is missing, left over or of another shape.
     """
-    own = network.state_dict()
-    wrong = [
-        key for key in {**own, **state} if key not in own or key not in state or own[key].shape != state[key].shape
-    ]
+    wrong = _misfits(network, state)
     if wrong:
         raise ModelError(
             f"{file}: {len(wrong)} of {len(state)} tensors do not fit the network that {what} makes: {_some(wrong)}. "
@@ -293,6 +286,12 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: str | P
             f"YOLO(network).load({str(file)!r})."
         )
     network.load_state_dict(dict(state))
+
+
+def _misfits(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Tensors that only one of them has, or that differ in shape."""
+    own = network.state_dict()
+    return [key for key in {**own, **state} if key not in own or key not in state or own[key].shape != state[key].shape]
 
 
 def _some(names: Sequence[str]) -> str:
