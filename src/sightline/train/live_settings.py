@@ -23,6 +23,8 @@ READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
     *("focal_gamma", "label_smoothing"),
     *("val", "val_interval", "save", "save_period", "freeze_bn"),
+    *("nan_patience", "spike_factor", "spike_patience", "snapshot_steps", "rollback_lr_factor", "max_rollbacks"),
+    "batch_dumps",
 }
 SCHEDULE = {"epochs", "lrf", "cos_lr", "momentum", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "nbs"}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}

@@ -70,6 +70,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "scheduler": trainer.schedule.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "stopper": trainer.stopper.state_dict(),
+        "guard": trainer.guard.state_dict(),
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "pending_gradients": pending,
         "frozen_by_user": sorted(trainer.frozen_by_user),
@@ -162,6 +163,7 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.schedule.load_state_dict(run["scheduler"])
     trainer.scaler.load_state_dict(run["scaler"])
     trainer.stopper.load_state_dict(run["stopper"])
+    trainer.guard.load_state_dict(run.get("guard", {}))
     _restore_frozen(trainer, checkpoint)
     if run["criterion"]:
         make = getattr(model, "make_criterion", None) or model.init_criterion

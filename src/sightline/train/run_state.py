@@ -14,6 +14,7 @@ from sightline.train.dry_run import DryRun, Rehearsal
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
+from sightline.train.recovery import Recovery
 
 
 class RunState(Assignable):
@@ -68,7 +69,8 @@ class RunState(Assignable):
         self.loss_names: tuple[str, ...] = ()
         self.lr: dict[str, float] = {}
         self.grad_norm: Tensor | None = None
-        self.guard = StepGuard()
+        self.guard = StepGuard()  # of bad steps
+        self.recovery = Recovery()  # back to the last good state
         self.metrics: dict[str, float] = {}  # of the last validation
         self.validated = False  # whether that was in this epoch
         self.history: dict[str, list[float]] = {}

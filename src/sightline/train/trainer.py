@@ -137,6 +137,7 @@ class BaseTrainer(RunState):
         """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
         self.train_time_start = time.time()
         self.run_callbacks("on_train_start")
+        self.recovery.begin(self)
         for epoch in itertools.count(self.start_epoch):
             self.epoch = epoch
             self._begin_epoch()
@@ -151,8 +152,9 @@ class BaseTrainer(RunState):
                     self.loss = loss.sum() * self.world_size  # DDP averages gradients over the ranks
                 self._track_loss(items, batch)
                 self.run_callbacks("on_before_backward")
+                self.guard.watch(self.loss, self.images_in_batch)
                 self.scaler.scale(self.loss).backward()
-                self.guard.heal(self.model, self.ema)
+                self.recovery.look(self)
                 if self._step_is_due():
                     self._step()
                 if self.args.plots and self.rank == 0 and self.iteration in self.plot_idx:
@@ -197,13 +199,12 @@ class BaseTrainer(RunState):
         self.run_callbacks("on_train_epoch_end")
         if hasattr(self.ema, "update_attr"):
             self.ema.update_attr(self.model)
+        self.recovery.end_epoch(self)
         if self.ddp:
-            self.guard.heal(self.model, self.ema)
             distributed.average_statistics(unwrap(self.model), self.ema.ema)
 
     def _record_epoch(self) -> None:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
-        self.guard.heal(self.model, self.ema)
         self.guard.report(self.epoch + 1)
         self.epoch_time = time.time() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
@@ -231,7 +232,7 @@ class BaseTrainer(RunState):
         self.grad_norm = clip.clip_gradients(
             self.model.parameters(), max_norm=self.args.clip_grad, max_value=self.args.clip_grad_value
         )
-        self.guard.gate(self.optimizer, self.grad_norm.isfinite())
+        self.guard.gate(self.optimizer, self.grad_norm, spike_factor=self.args.spike_factor)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -244,6 +245,7 @@ class BaseTrainer(RunState):
         """`optimizer_step`, whoever wrote it, with the moments around it."""
         self.run_callbacks("on_before_optimizer_step")
         self.optimizer_step()
+        self.guard.after_step()
         self.last_opt_step = self.iteration
         self.run_callbacks("on_after_optimizer_step")
 
