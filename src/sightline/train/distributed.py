@@ -139,6 +139,31 @@ def wrap(model: nn.Module) -> DistributedDataParallel:
 
 
 @torch.no_grad()
+def average_gradients(model: nn.Module) -> None:
+    """The gradients of this batch averaged over the ranks, when each has its own complete.
+
+    A parameter that had a part in the loss of one rank only (a branch without objects on the others) has a gradient on
+    all of them afterwards. DDP could do this during the backward pass; why it does not: docs/decisions/0146.
+    """
+    if ranks.count() == 1:
+        return
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    used = ranks.any_of_each([parameter.grad is not None for parameter in parameters])
+    by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+    for parameter, is_used in zip(parameters, used, strict=True):
+        if is_used:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in by_type.values():
+        joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(joined)
+        pieces = (joined / ranks.count()).split([gradient.numel() for gradient in gradients])
+        shaped = [piece.view(gradient.shape) for piece, gradient in zip(pieces, gradients, strict=True)]
+        torch._foreach_copy_(gradients, shaped)
+
+
+@torch.no_grad()
 def average_statistics(*models: nn.Module) -> None:
     """BatchNorm's running statistics, which every rank has of its own part of the batches, averaged over the ranks."""
     if ranks.count() == 1:

@@ -47,7 +47,7 @@ class Recovery:
         self.waiting = 0
 
     def look(self, trainer: BaseTrainer) -> None:
-        """Read the verdict on the last step and do what it asks for. When a backward pass is queued, before its step."""
+        """Read the verdict on the last step and act on it; when a backward pass is queued, before its step."""
         guard, settings = trainer.guard, trainer.args
         verdict = guard.heal(trainer.model, trainer.ema)
         if verdict is None:
@@ -119,7 +119,7 @@ class Recovery:
 
     @staticmethod
     def _is_the_scalers_search(trainer: BaseTrainer, verdict: Verdict) -> bool:
-        """fp16 finds its scale by overflowing: gradients of a good loss that overflow are no sign of trouble above 1."""
+        """fp16 finds its scale by overflowing: while that is above 1, a good loss with such gradients is normal."""
         scaler = trainer.scaler
         return not verdict.finite and math.isfinite(verdict.loss) and scaler.is_enabled() and scaler.get_scale() > 1.0
 
@@ -136,7 +136,7 @@ class Recovery:
             trainer.stop = trainer.stop_training = True
             LOGGER.error(
                 f"{_place(trainer)}: {reason}. The run went back {guard.rollbacks} times (max_rollbacks="
-                f"{settings.max_rollbacks}) and it did not help, so it stops here with its last good weights (of {kept}). "
+                f"{settings.max_rollbacks}) and it did not help: it stops here with its last good weights, of {kept}. "
                 "Look at the batches in its dumps/ with `sightline doctor replay`, or start again with a lower lr0 "
                 "or amp=False."
             )

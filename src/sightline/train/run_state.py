@@ -14,6 +14,7 @@ from sightline.train.dry_run import DryRun, Rehearsal
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
+from sightline.train.micro_batches import MicroBatches
 from sightline.train.recovery import Recovery
 
 
@@ -70,6 +71,7 @@ class RunState(Assignable):
         self.lr: dict[str, float] = {}
         self.grad_norm: Tensor | None = None
         self.guard = StepGuard()  # of bad steps
+        self.micro_batches = MicroBatches()  # where a whole batch does not fit into the memory
         self.recovery = Recovery()  # back to the last good state
         self.metrics: dict[str, float] = {}  # of the last validation
         self.validated = False  # whether that was in this epoch

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.artifacts import plots
 from sightline.artifacts.checkpoint import save_checkpoint
@@ -32,7 +32,6 @@ from sightline.errors import SettingValueError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
-from sightline.losses.items import named_items
 from sightline.train import (
     clip,
     distributed,
@@ -146,14 +145,7 @@ class BaseTrainer(RunState):
                 self.run_callbacks("on_train_batch_start")
                 self.live.follow()
                 self.accumulate = self.schedule.at_iteration(self.iteration, self.epoch)
-                with self.precision.autocast(), normalise.over_ranks():
-                    batch = returned(self.preprocess_batch(batch), self.preprocess_batch)
-                    loss, items = self.model(batch)
-                    self.loss = loss.sum() * self.world_size  # DDP averages gradients over the ranks
-                self._track_loss(items, batch)
-                self.run_callbacks("on_before_backward")
-                self.guard.watch(self.loss, self.images_in_batch)
-                self.scaler.scale(self.loss).backward()
+                batch = self.micro_batches.forward_backward(self, batch)  # in pieces where memory is short
                 self.recovery.look(self)
                 if self._step_is_due():
                     self._step()
@@ -189,6 +181,7 @@ class BaseTrainer(RunState):
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
         begin_epoch(self.train_loader, self.epoch, mixing=self.mixing)
+        self.micro_batches.agree()
 
     def _end_epoch(self) -> None:
         criterion = getattr(unwrap(self.model), "criterion", None)
@@ -206,6 +199,7 @@ class BaseTrainer(RunState):
     def _record_epoch(self) -> None:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
         self.guard.report(self.epoch + 1)
+        self.micro_batches.after_validation(self)
         self.epoch_time = time.time() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})
@@ -225,6 +219,18 @@ class BaseTrainer(RunState):
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Move a batch to the device; images become floats in [0, 1]. A task may do more."""
         return batch
+
+    def _forward(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Sets `loss`. Returns the batch as the network sees it, and what the loss has to show."""
+        with self.precision.autocast(), normalise.over_ranks():
+            batch = returned(self.preprocess_batch(batch), self.preprocess_batch)
+            loss, items = self.model(batch)
+            self.loss = loss.sum() * self.world_size  # gradients are averaged over the ranks
+        return batch, items
+
+    def _backward(self) -> None:
+        self.run_callbacks("on_before_backward")
+        self.scaler.scale(self.loss).backward()
 
     def optimizer_step(self) -> None:
         """Clip the gradients, move the weights, move the EMA. A step that is not finite moves nothing."""
@@ -260,15 +266,15 @@ class BaseTrainer(RunState):
     def _may_be_last_epoch(self) -> bool:
         return self.epoch + 1 >= self.epochs or self.stop or self.stop_training or self.stopper.possible_stop
 
-    def _track_loss(self, items: Any, batch: dict[str, Any]) -> None:
+    def _track_loss(self, items: dict[str, Tensor], images: int) -> None:
         """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
-        self.loss_items = named_items(items, self.loss_names)
-        self.images_in_batch = len(batch["img"])
-        self.loss_names = tuple(self.loss_items)
+        self.guard.watch(self.loss, images)
+        self.images_in_batch = images
+        self.loss_names = tuple(items)
         if self.tloss is None:
-            self.tloss = {name: value.detach().clone() for name, value in self.loss_items.items()}
+            self.tloss = {name: value.detach().clone() for name, value in items.items()}
         else:
-            for name, value in self.loss_items.items():
+            for name, value in items.items():
                 self.tloss[name] += (value.detach() - self.tloss[name]) / (self.batch_index + 1)
 
     @property

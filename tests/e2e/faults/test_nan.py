@@ -54,7 +54,7 @@ def poison_input(hit: Hit) -> type[DetectionTrainer]:
     return Poisoned
 
 
-@pytest.fixture()
+@pytest.fixture
 def train(tiny_data: Path, tiny_model: str, tmp_path: Path) -> Callable[..., DetectionTrainer]:
     return functools.partial(run, tiny_data, tmp_path, model=tiny_model)
 

@@ -1,0 +1,144 @@
+"""Memory that runs out in training and validation: smaller pieces, the same steps, and the run ends normally."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from e2e.faults.test_nan import run
+from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.errors import TrainingError
+from sightline.train.detect import DetectionTrainer
+from sightline.train.ema import unwrap
+from sightline.validate.detect import DetectionValidator
+
+SAYINGS = {
+    "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "python": MemoryError(),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"),
+}
+Train = Callable[..., DetectionTrainer]
+
+
+@pytest.fixture
+def train(tiny_data: Path, tiny_model: str, tmp_path: Path) -> Train:
+    return functools.partial(run, tiny_data, tmp_path, model=tiny_model)
+
+
+def narrow(most: int, error: Exception, *, epoch: int = 1, where: str = "forward") -> type[DetectionTrainer]:
+    """A trainer whose memory holds `most` images from an epoch (from 0) on."""
+
+    class Narrow(DetectionTrainer):
+        shown: list[int]
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.shown = []
+
+        def _forward(self, batch: dict[str, Any]) -> Any:
+            self.size = len(batch["img"])
+            if where == "forward" and self.epoch >= epoch and self.size > most:
+                raise error
+            if torch.is_grad_enabled():
+                self.shown.append(self.size)
+            return super()._forward(batch)
+
+        def _backward(self) -> None:
+            if where == "backward" and self.epoch >= epoch and self.size > most:
+                super()._backward()  # gradients are there already, in part
+                raise error
+            super()._backward()
+
+    return Narrow
+
+
+@pytest.mark.parametrize("kind", SAYINGS)
+def test_a_batch_that_does_not_fit_is_taken_in_pieces(kind: str, train: Train, caplog: pytest.LogCaptureFixture):
+    trainer = train(narrow(2, SAYINGS[kind]), epochs=3)
+    assert trainer.epoch == 2
+    assert trainer.shown == [4, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert trainer.micro_batches.limit == 2
+    (event,) = [event for event in trainer.guard.events if event["kind"] == "out_of_memory"]
+    assert (event["epoch"], event["evidence"]["images_at_once"]) == (2, 2)
+    text = next(r.getMessage() for r in caplog.records if "out of memory" in r.getMessage())
+    assert "at most 2 images" in text
+    assert "BatchNorm" in text
+    assert trainer.optimizer.param_groups[0]["initial_lr"] == 0.001
+
+
+def test_a_resumed_run_remembers(train: Train):
+    first = train(narrow(1, MemoryError(), epoch=0), epochs=1)
+    assert first.micro_batches.limit == 1
+    second = narrow(1, MemoryError(), epoch=0)(overrides={"resume": str(first.last), "epochs": 2})
+    second.train()
+    assert second.shown == [1] * 8
+    assert [event["kind"] for event in second.guard.events] == []  # nothing ran out again
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_the_weights_are_those_of_a_run_with_enough_memory(where: str, train: Train):
+    """With BatchNorm's statistics held; a gradient of the batch before waits for its step when memory runs out."""
+    settings = {"freeze_bn": True, "nbs": 8, "epochs": 2, "amp": False, "optimizer": "SGD", "lr0": 0.01}
+    start: list[dict[str, torch.Tensor]] = []
+
+    def hold(trainer: DetectionTrainer) -> None:
+        for module in unwrap(trainer.model).modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        start.append({name: value.clone() for name, value in unwrap(trainer.model).state_dict().items()})
+
+    wide = train(callbacks={"on_train_batch_start": hold}, **settings)
+    tight = train(narrow(1, MemoryError(), epoch=0, where=where), callbacks={"on_train_batch_start": hold}, **settings)
+    assert tight.shown[-1] == 1
+    weights = unwrap(wide.model).state_dict()
+    for name, value in unwrap(tight.model).state_dict().items():
+        moved = (weights[name] - start[0][name]).abs().max() if value.is_floating_point() else 0
+        torch.testing.assert_close(value, weights[name], rtol=1e-4, atol=1e-4 * float(moved) + 1e-7)
+    for name, values in wide.history.items():
+        if name.startswith("train/"):
+            assert tight.history[name] == pytest.approx(values, rel=1e-3), name
+
+
+def test_a_single_image_that_does_not_fit_ends_the_run_with_advice(train: Train):
+    with pytest.raises(TrainingError, match="a single image") as caught:
+        train(narrow(0, MemoryError()))
+    assert "imgsz" in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_memory(train: Train):
+    with pytest.raises(RuntimeError, match="shape"):
+        train(narrow(2, RuntimeError("shape mismatch")))
+
+
+@pytest.mark.parametrize("kind", SAYINGS)
+def test_validation_takes_smaller_pieces_and_finds_the_same(kind: str, train: Train):
+    class Narrow(DetectionValidator):
+        shown: list[int] = []  # noqa: RUF012
+
+        def postprocess(self, preds: Any) -> Any:
+            size = len((preds[0] if isinstance(preds, tuple) else preds))
+            if self.training and size > 1:
+                raise SAYINGS[kind]
+            self.shown.append(size)
+            return super().postprocess(preds)
+
+    class Trainer(DetectionTrainer):
+        def get_validator(self) -> Any:
+            super().get_validator()
+            return Narrow(self.test_loader, save_dir=self.save_dir, args=self.args.copy(), _callbacks=self.callbacks)
+
+    Narrow.shown.clear()
+    wide = train(epochs=1, val=True)
+    tight = train(Trainer, epochs=1, val=True)
+    assert Narrow.shown[:4] == [1, 1, 1, 1]
+    assert tight.validator.images_at_once == 1
+    assert load_checkpoint(tight.last)["run"]["micro_batches"] == {"limit": None, "validation_limit": 1}
+    assert [event["evidence"]["reason"] for event in tight.guard.events] == ["validation"]
+    for name, value in wide.metrics.items():
+        if name.startswith("metrics/"):
+            assert tight.metrics[name] == pytest.approx(value), name
