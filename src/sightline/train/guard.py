@@ -176,12 +176,12 @@ class StepGuard:
             **{name: getattr(self, name) for name in _COUNTED},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], device: torch.device | None = None) -> None:
         pending, loss = state.get("pending"), state.get("loss")
         self._pending = None if pending is None else Late(torch.tensor(pending))
         self.finite = None
         self._limit = state.get("limit", math.inf)
-        self._loss = None if loss is None else torch.tensor(loss)
+        self._loss = None if loss is None else torch.tensor(loss, device=device)
         self.level.load_state_dict(state.get("level", {}))
         for name in _COUNTED:
             setattr(self, name, state.get(name, getattr(self, name)))

@@ -24,7 +24,7 @@ READ_WHEN_NEEDED = {
     *("focal_gamma", "label_smoothing"),
     *("val", "val_interval", "save", "save_period", "freeze_bn"),
     *("nan_patience", "spike_factor", "spike_patience", "snapshot_steps", "rollback_lr_factor", "max_rollbacks"),
-    "batch_dumps",
+    *("batch_dumps", "empty_cache_period"),
 }
 SCHEDULE = {"epochs", "lrf", "cos_lr", "momentum", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "nbs"}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}

@@ -38,6 +38,7 @@ from sightline.train import (
     dry_run,
     freeze_plan,
     goals,
+    house_keeping,
     launch,
     loss_settings,
     lr_groups,
@@ -200,6 +201,7 @@ class BaseTrainer(RunState):
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
         self.guard.report(self.epoch + 1)
         self.micro_batches.after_validation(self)
+        house_keeping.after_epoch(self)
         self.epoch_time = time.time() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})

@@ -121,7 +121,7 @@ def test_validation_takes_smaller_pieces_and_finds_the_same(kind: str, train: Tr
         shown: list[int] = []  # noqa: RUF012
 
         def postprocess(self, preds: Any) -> Any:
-            size = len((preds[0] if isinstance(preds, tuple) else preds))
+            size = len(preds[0] if isinstance(preds, tuple) else preds)
             if self.training and size > 1:
                 raise SAYINGS[kind]
             self.shown.append(size)

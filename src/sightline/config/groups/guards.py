@@ -47,3 +47,6 @@ class GuardSettings(BaseModel):
         3, "Bad batches that are written to dumps/ of the run folder, for `sightline doctor replay`.", "train",
         new=True, ge=0,
     )  # fmt: skip
+    empty_cache_period: Whole = setting(
+        50, "Epochs between two times that memory which nobody uses is given back; 0 is off.", "train", new=True, ge=0
+    )
