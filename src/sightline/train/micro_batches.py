@@ -68,6 +68,7 @@ class MicroBatches:
             self._halve(trainer, max(len(piece["img"]) for piece in pieces), said)
         distributed.average_gradients(unwrap(trainer.model))
         _add_back(waiting)
+        trainer.dumps.keep(trainer, seen if len(pieces) == 1 else batch)
         return seen
 
     def agree(self) -> None:

@@ -8,7 +8,7 @@ with the next batch. All of it is decided from numbers that all ranks have in co
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -46,7 +46,7 @@ class Recovery:
         self.snapshot.take(trainer)
         self.waiting = 0
 
-    def look(self, trainer: BaseTrainer) -> None:
+    def look(self, trainer: BaseTrainer, *, epoch_is_over: bool = False) -> None:
         """Read the verdict on the last step and act on it; when a backward pass is queued, before its step."""
         guard, settings = trainer.guard, trainer.args
         verdict = guard.heal(trainer.model, trainer.ema)
@@ -55,7 +55,7 @@ class Recovery:
         guard.level.follow((settings.box, settings.cls, settings.dfl))
         if not verdict.good:
             self.waiting = 0
-            self._after_a_bad_step(trainer, verdict)
+            self._after_a_bad_step(trainer, verdict, epoch_is_over)
             return
         if guard.good_row == FORGIVEN_AFTER:
             guard.rollbacks = 0
@@ -68,7 +68,7 @@ class Recovery:
 
     def end_epoch(self, trainer: BaseTrainer) -> None:
         """Before validation and checkpoints: nothing that is not finite gets there."""
-        self.look(trainer)
+        self.look(trainer, epoch_is_over=True)
         self._keep_if_good(trainer, only_check=self.waiting > 0 or not self._is_calm(trainer))
 
     def _is_calm(self, trainer: BaseTrainer) -> bool:
@@ -95,12 +95,12 @@ class Recovery:
 
     # ------------------------------------------------------------------ bad steps
 
-    def _after_a_bad_step(self, trainer: BaseTrainer, verdict: Verdict) -> None:
+    def _after_a_bad_step(self, trainer: BaseTrainer, verdict: Verdict, epoch_is_over: bool) -> None:
         guard, settings = trainer.guard, trainer.args
         if self._is_the_scalers_search(trainer, verdict):
             guard.nan_row = 0
             return
-        evidence = {"loss": verdict.loss, "grad_norm": verdict.grad_norm}
+        evidence: dict[str, Any] = {"loss": verdict.loss, "grad_norm": verdict.grad_norm}
         if verdict.spike:
             reason = f"loss {verdict.loss:.4g} per image is above {settings.spike_factor:g} × its running median"
             evidence["limit"] = verdict.limit
@@ -109,6 +109,9 @@ class Recovery:
             reason = f"{what} is not finite"
         if guard.nan_row + guard.spike_row == 1:  # of a row the first is told, the epoch's report counts them
             LOGGER.warning(f"{_place(trainer)}: {reason}; the step before is skipped.")
+        evidence["dump"] = trainer.dumps.write(
+            trainer, reason=reason, loss=verdict.loss, grad_norm=verdict.grad_norm, epoch_is_over=epoch_is_over
+        )
         guard.note("skipped_step", epoch=trainer.epoch, step=trainer.iteration, reason=reason, **evidence)
         if not verdict.finite and ranks.any_of(not is_finite([dict(unwrap(trainer.model).named_parameters())])):
             self._go_back(trainer, "a weight is not finite, which no step can heal")

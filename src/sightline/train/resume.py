@@ -72,6 +72,7 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "stopper": trainer.stopper.state_dict(),
         "guard": trainer.guard.state_dict(),
         "micro_batches": trainer.micro_batches.state_dict(),
+        "dumps": trainer.dumps.state_dict(),
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "pending_gradients": pending,
         "frozen_by_user": sorted(trainer.frozen_by_user),
@@ -166,6 +167,7 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.stopper.load_state_dict(run["stopper"])
     trainer.guard.load_state_dict(run.get("guard", {}))
     trainer.micro_batches.load_state_dict(run.get("micro_batches", {}))
+    trainer.dumps.load_state_dict(run.get("dumps", {}))
     trainer.micro_batches.restore_validation(trainer.validator)
     _restore_frozen(trainer, checkpoint)
     if run["criterion"]:

@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.cli.main import main
+from sightline.doctor.replay import replay
+from sightline.errors import CheckpointError
 from sightline.train.detect import DetectionTrainer
 from sightline.train.ema import unwrap
 from train.test_trainer import make
@@ -192,3 +195,79 @@ def test_a_resumed_run_counts_on(train: Train):
     resumed.train()
     assert (resumed.guard.rollbacks, resumed.guard.lr_factor) == (1, 0.5)
     assert [group["initial_lr"] for group in resumed.optimizer.param_groups] == rates
+
+
+# ------------------------------------------------------------------ the batch can be looked at
+
+
+def dump_of(trainer: DetectionTrainer) -> Path:
+    (path,) = sorted((trainer.save_dir / "dumps").iterdir())
+    return path
+
+
+def test_a_bad_input_is_dumped_and_replayed(train: Train, capsys: pytest.CaptureFixture[str]):
+    trainer = train(poison_input(at((1, 1))))
+    path = dump_of(trainer)
+    assert path.name == "epoch2-batch2.pt"
+    assert trainer.guard.events[0]["evidence"]["dump"] == str(path)
+    found = replay(path)
+    names = found.dump["files"]
+    assert len(names) == 4
+    assert found.bad_images == [names[1]]
+    paths = trainer.train_loader.dataset.index.paths
+    assert found.dump["seeds"] == [[0, 1, list(paths).index(name)] for name in names]
+    assert found.bad_weights == []
+    assert found.passes[0].first_layer == "model.0.conv (Conv2d)"
+    assert found.passes[0].bad_items
+    assert main(["doctor", "replay", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "first output that is not finite: model.0.conv" in out
+    assert "The images are not finite" in out
+
+
+def test_a_bad_weight_is_named_by_the_replay(train: Train):
+    def spoil(trainer: DetectionTrainer) -> None:
+        if at((1, 0))(trainer):
+            with torch.no_grad():
+                unwrap(trainer.model).model[1].conv.weight[0, 0, 0, 0] = math.nan
+
+    trainer = train(callbacks={"on_train_batch_end": spoil})
+    found = replay(dump_of(trainer))
+    assert found.bad_weights == ["model.1.conv.weight"]
+    assert found.passes[0].first_layer == "model.1.conv (Conv2d)"
+    assert "The weights were bad before this batch came" in found.cause
+
+
+def test_a_callback_is_no_fault_of_the_batch(train: Train):
+    def spoil(trainer: DetectionTrainer) -> None:
+        if at((1, 0))(trainer):
+            trainer.loss = trainer.loss * math.nan
+
+    found = replay(dump_of(train(callbacks={"on_before_backward": spoil})))
+    assert found.passes[0].finite
+    assert "callback" in found.cause
+
+
+def test_a_replayed_batch_has_the_loss_of_the_run(train: Train):
+    """A spike of the labels' making: the pass is repeated to the last digit but for BatchNorm's mode."""
+    seen: list[float] = []
+
+    def spoil(trainer: DetectionTrainer) -> None:
+        if at((1, 0))(trainer):
+            seen.append(float(trainer.loss) / 4)
+            next(unwrap(trainer.model).parameters()).register_hook(lambda grad: grad * math.nan)
+
+    found = replay(dump_of(train(callbacks={"on_before_backward": spoil}, batch_dumps=1, nan_patience=0, amp=False)))
+    assert found.passes[0].loss == pytest.approx(seen[0], rel=1e-5)
+
+
+def test_the_number_of_dumps_is_bounded(train: Train):
+    trainer = train(poison_input(lambda trainer: True), batch_dumps=2, nan_patience=0, val=False)
+    assert len(list((trainer.save_dir / "dumps").iterdir())) == 2
+
+
+def test_other_files_are_no_dumps(train: Train):
+    trainer = train(epochs=1)
+    assert not (trainer.save_dir / "dumps").exists()
+    with pytest.raises(CheckpointError, match="no dump of a bad batch"):
+        replay(trainer.last)
