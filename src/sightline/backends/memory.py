@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
+import threading
 import traceback
+from collections.abc import Iterator
 
+import psutil
 import torch
+
+from sightline.data.image_cache import available_memory
 
 # What allocators say that have no exception of their own: of the CPU, of cuDNN and cuBLAS, of OpenCV, of Apple GPUs.
 SAID = (
@@ -43,3 +50,80 @@ def release(error: BaseException) -> str:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     return f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+
+
+class MemoryMeter:
+    """How much memory a block of code takes at its peak, beyond what was in use when the meter was made.
+
+    On a GPU torch counts every allocation. On the host the process is looked at every few milliseconds, because the
+    system's own record of the peak cannot be set back everywhere; where the address space is limited (`ulimit -v`) that
+    is what counts, else the resident memory.
+
+    Attributes:
+        free: bytes that this process may still take.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._process = psutil.Process()
+        self._counts_addresses = False
+        self.peak = 0  # of the last block
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.empty_cache()
+            self.free = torch.cuda.mem_get_info(device)[0]
+        else:
+            _trim()
+            self.free = available_memory()
+            addresses = _free_addresses(self._process)
+            if addresses is not None and addresses < self.free:
+                self.free, self._counts_addresses = addresses, True
+        self._before = self._used()
+
+    @contextlib.contextmanager
+    def measure(self) -> Iterator[None]:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            yield
+            torch.cuda.synchronize(self.device)
+            # What torch took from the device, not what tensors filled of it: the difference is fragments.
+            self.peak = torch.cuda.max_memory_reserved(self.device) - self._before
+            return
+        _trim()
+        done, highest = threading.Event(), [self._used()]
+
+        def watch() -> None:
+            while not done.wait(0.002):
+                highest[0] = max(highest[0], self._used())
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            self.peak = max(highest[0], self._used()) - self._before
+
+    def _used(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.memory_reserved(self.device)
+        memory = self._process.memory_info()
+        return int(memory.vms if self._counts_addresses else memory.rss)
+
+
+def _trim() -> None:
+    """What the allocator keeps for later would be used by the block without being seen."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _free_addresses(process: psutil.Process) -> int | None:
+    """Bytes of address space that are left under a limit of it; None without a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else max(limit - int(process.memory_info().vms), 0)

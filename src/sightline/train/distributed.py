@@ -73,7 +73,7 @@ def wanted(settings: Settings) -> int:
 
 def _check_batch(settings: Settings, processes: int) -> None:
     batch = settings.batch
-    if batch % processes:
+    if batch >= 1 and batch % processes:  # one that is to be found will be a multiple
         below, above = int(batch // processes * processes), int((batch // processes + 1) * processes)
         near = f"batch={above}" if below < processes else f"batch={below} or batch={above}"
         raise SettingValueError(

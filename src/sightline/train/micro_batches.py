@@ -51,11 +51,12 @@ class MicroBatches:
             TrainingError: not even one image fits.
         """
         whole = normalise.WholeBatch()
-        waiting = _set_aside(trainer.model)
+        waiting, losses = _set_aside(trainer.model), trainer.tloss
+        trainer.images_in_batch = len(batch["img"])
         while True:
             pieces = [batch] if self.limit is None else split_batch(batch, self.limit)
             try:
-                seen = self._attempt(trainer, pieces, whole)
+                seen = self._attempt(trainer, pieces, whole, losses)
                 break
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -79,13 +80,16 @@ class MicroBatches:
     # ------------------------------------------------------------------ one attempt
 
     def _attempt(
-        self, trainer: BaseTrainer, pieces: list[dict[str, Any]], whole: normalise.WholeBatch
+        self,
+        trainer: BaseTrainer,
+        pieces: list[dict[str, Any]],
+        whole: normalise.WholeBatch,
+        before: dict[str, Tensor] | None,
     ) -> dict[str, Any]:
         several = len(pieces) > 1
         total: Tensor | None = None
         items: dict[str, Tensor] = {}
         seen: dict[str, Any] = {}
-        images = sum(len(piece["img"]) for piece in pieces)
         with contextlib.ExitStack() as stack:
             if several or ranks.count() > 1:
                 stack.enter_context(normalise.of_whole(whole))
@@ -101,19 +105,17 @@ class MicroBatches:
                 # Copies of the dict: `preprocess_batch` writes into it, and an attempt may be repeated.
                 shown, part = trainer._forward(dict(piece))
                 # What is divided by the whole batch's counts adds up; means of a loss of the user's own are averaged.
-                share = 1.0 if not several or whole.used else len(piece["img"]) / images
+                share = 1.0 if not several or whole.used else len(piece["img"]) / trainer.images_in_batch
                 named = named_items(part, trainer.loss_names)
-                trainer.loss_items = {
-                    name: items.get(name, 0) + value.detach() * share for name, value in named.items()
-                }
-                items = trainer.loss_items
+                items = {name: items.get(name, 0) + value.detach() * share for name, value in named.items()}
+                trainer._track_loss(items, before)
                 trainer._backward()
                 assert trainer.loss is not None
                 total = trainer.loss.detach() if total is None else total + trainer.loss.detach()
                 seen = seen or shown
         if several:
             trainer.loss = total
-        trainer._track_loss(items, images)
+        trainer.guard.watch(trainer.loss, trainer.images_in_batch)
         return seen
 
     @staticmethod

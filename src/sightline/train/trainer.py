@@ -28,7 +28,6 @@ from sightline.callbacks.console import Console
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
-from sightline.errors import SettingValueError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
@@ -42,6 +41,7 @@ from sightline.train import (
     launch,
     loss_settings,
     lr_groups,
+    memory,
     norms,
     recipe,
     resume,
@@ -268,16 +268,19 @@ class BaseTrainer(RunState):
     def _may_be_last_epoch(self) -> bool:
         return self.epoch + 1 >= self.epochs or self.stop or self.stop_training or self.stopper.possible_stop
 
-    def _track_loss(self, items: dict[str, Tensor], images: int) -> None:
-        """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
-        self.guard.watch(self.loss, images)
-        self.images_in_batch = images
-        self.loss_names = tuple(items)
-        if self.tloss is None:
+    def _track_loss(self, items: dict[str, Tensor], before: dict[str, Tensor] | None) -> None:
+        """Running means on the device: nobody waits for a number that only the end of the epoch needs.
+
+        Args:
+            items: of this batch, or of the pieces of it so far.
+            before: the means without this batch; None for the first of an epoch.
+        """
+        self.loss_items, self.loss_names = items, tuple(items)
+        if before is None:
             self.tloss = {name: value.detach().clone() for name, value in items.items()}
         else:
-            for name, value in items.items():
-                self.tloss[name] += (value.detach() - self.tloss[name]) / (self.batch_index + 1)
+            share = self.batch_index + 1
+            self.tloss = {name: before[name] + (value.detach() - before[name]) / share for name, value in items.items()}
 
     @property
     def iteration(self) -> int:
@@ -294,6 +297,7 @@ class BaseTrainer(RunState):
             self.setup_model()
         self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
+        memory.settle(self)
         norms.put_in_force(self)
         freeze_plan.put_in_force(self)
         if self.ddp:
@@ -569,10 +573,13 @@ class BaseTrainer(RunState):
         return warmup_iterations(self.epochs, self.args.warmup_epochs, nb)
 
     def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
-        """The largest batch that fits. Not built yet; the check of the settings refuses batch=-1 before."""
-        raise SettingValueError(
-            "batch=-1: the batch size cannot be chosen for you yet. Give a number, such as batch=16."
-        )
+        """The largest batch, of all ranks together, that fits into the part of the memory that `batch` names.
+
+        Args:
+            max_num_obj: objects in the most crowded sample; 0 leaves that to a guess.
+            dataset_size: images of the training set, which no batch exceeds; 0 if unknown.
+        """
+        return memory.choose(self, objects=max_num_obj, images=dataset_size)
 
     def _get_memory(self, fraction: bool = False) -> float:
         """Memory in use on the device, in GB or as a part of all."""

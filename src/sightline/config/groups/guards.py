@@ -13,8 +13,7 @@ class GuardSettings(BaseModel):
 
     nan_patience: Whole = setting(
         10,
-        "Steps in a row with a loss or gradient that is not finite after which the run goes back to its last good "
-        "state; 0 only skips them.",
+        "Steps in a row that are not finite after which the run goes back to a good state; 0: never.",
         "train",
         new=True,
         ge=0,
@@ -38,7 +37,7 @@ class GuardSettings(BaseModel):
     )
     max_rollbacks: Whole = setting(
         5,
-        "Times that a run may go back before it stops with its last good weights; 200 good steps clear the count.",
+        "Times that a run may go back before it stops; 200 good steps clear the count.",
         "train",
         new=True,
         ge=0,
