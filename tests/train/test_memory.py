@@ -104,17 +104,17 @@ def test_more_memory_more_images_and_the_probe_is_the_worst_case(
 ):
     caplog.set_level("INFO", logger="sightline")
     found = []
-    for gib in (0.15, 0.4):
-        trainer = small(tiny_data, tmp_path / str(gib), monkeypatch, gib, batch=0.8, imgsz=160, multi_scale=0.5)
+    for gib in (0.04, 0.1):
+        trainer = small(tiny_data, tmp_path / str(gib), monkeypatch, gib, batch=0.8, imgsz=96, multi_scale=0.5)
         trainer.args.mosaic = 0.0
         trainer.model = trainer.get_model(tiny_model, verbose=False)
         trainer.set_model_attributes()
         found.append(trainer.auto_batch(max_num_obj=50, dataset_size=1000))
     assert 1 <= found[0] < found[1]
     worst = memory.worst_case(trainer, 50)
-    # 160 · 1.5 + 16 is the end of the range, which is left out and goes down to a multiple of the stride.
-    assert worst == memory.Worst(size=240, objects=50, validation_size=176)
-    assert any("240 pixels, 50 objects" in r.getMessage() for r in caplog.records)
+    # 96 · 1.5 + 16 is the end of the range, which is left out and goes down to a multiple of the stride.
+    assert worst == memory.Worst(size=144, objects=50, validation_size=112)
+    assert any("144 pixels, 50 objects" in r.getMessage() for r in caplog.records)
 
 
 def test_the_most_crowded_images_are_counted(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -46,6 +46,7 @@ from sightline.train import (
     recipe,
     resume,
     run_folder,
+    skip_layers,
     time_budget,
     watchdog,
 )
@@ -299,6 +300,7 @@ class BaseTrainer(RunState):
         self.set_model_attributes()
         memory.settle(self)
         norms.put_in_force(self)
+        skip_layers.put_in_force(self)
         freeze_plan.put_in_force(self)
         if self.ddp:
             self._setup_ddp()

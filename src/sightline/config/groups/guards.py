@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from sightline.config.groups.field import setting
-from sightline.config.kinds import Number, Whole
+from sightline.config.kinds import Names, Number, Whole
 
 
 class GuardSettings(BaseModel):
@@ -48,4 +48,11 @@ class GuardSettings(BaseModel):
     )  # fmt: skip
     empty_cache_period: Whole = setting(
         50, "Epochs between two times that memory which nobody uses is given back; 0 is off.", "train", new=True, ge=0
+    )
+    fp16_skip_layers: Names | None = setting(
+        None,
+        "Parts of the network that compute in fp32 under amp, by name or class, or regex:… on whole names.",
+        "train",
+        allowed="names, such as [dfl, model.23.cv3, regex:one2one]",
+        new=True,
     )
