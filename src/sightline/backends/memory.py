@@ -24,6 +24,9 @@ SAID = (
     "cudnn_status_alloc_failed",
     "cublas_status_alloc_failed",
     "insufficient memory",
+    "bad_alloc",
+    "could not create a primitive",  # oneDNN, under a limit of the address space
+    "could not create a memory",
 )
 
 
@@ -44,12 +47,31 @@ def release(error: BaseException) -> str:
     `except` block or as its last act.
     """
     said = str(error).strip().splitlines()
-    traceback.clear_frames(error.__traceback__)
-    error.__traceback__ = None
-    gc.collect()
+    link: BaseException | None = error
+    while link is not None:  # what went wrong while something else did has frames of its own
+        traceback.clear_frames(link.__traceback__)
+        link.__traceback__, link = None, link.__cause__ or link.__context__
+    _trim()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     return f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+
+
+class BackwardDrain:
+    """Lets go of what a backward pass that failed has left behind. Make it before the passes that may fail.
+
+    torch's engine keeps the steps that were ready when one of them failed in the queue of its thread, and with them all
+    activations. It takes steps in the order of their age, the youngest first, and drops those of dead passes when it
+    comes to them. So a pass through a graph that is older than all of them clears the queue.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._leaf = torch.zeros(1, requires_grad=True, device=device)
+        self._root = (self._leaf * 2).sum()
+
+    def clear(self) -> None:
+        self._root.backward(retain_graph=True)
+        self._leaf.grad = None
 
 
 class MemoryMeter:
@@ -113,7 +135,7 @@ class MemoryMeter:
 
 
 def _trim() -> None:
-    """What the allocator keeps for later would be used by the block without being seen."""
+    """Make the allocator give back to the system what nobody uses."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)

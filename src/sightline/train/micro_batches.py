@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.backends import ranks
-from sightline.backends.memory import is_out_of_memory, release
+from sightline.backends.memory import BackwardDrain, is_out_of_memory, release
 from sightline.data.collate import split_batch
 from sightline.errors import TrainingError
 from sightline.log import LOGGER
@@ -40,6 +40,7 @@ class MicroBatches:
     def __init__(self) -> None:
         self.limit: int | None = None
         self.validation_limit: int | None = None
+        self._drain: BackwardDrain | None = None
 
     def forward_backward(self, trainer: BaseTrainer, batch: dict[str, Any]) -> dict[str, Any]:
         """Add the gradients of a batch to those that wait for their step, whatever memory there is.
@@ -51,6 +52,7 @@ class MicroBatches:
             TrainingError: not even one image fits.
         """
         whole = normalise.WholeBatch()
+        self._drain = self._drain or BackwardDrain(trainer.device)
         waiting, losses = _set_aside(trainer.model), trainer.tloss
         trainer.images_in_batch = len(batch["img"])
         while True:
@@ -65,6 +67,7 @@ class MicroBatches:
             trainer.loss = None
             for parameter in unwrap(trainer.model).parameters():
                 parameter.grad = None
+            self._drain.clear()
             said = release(problem)
             self._halve(trainer, max(len(piece["img"]) for piece in pieces), said)
         distributed.average_gradients(unwrap(trainer.model))

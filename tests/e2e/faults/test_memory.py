@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+import sightline
 from e2e.faults.test_nan import run
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.errors import TrainingError
@@ -142,3 +148,57 @@ def test_validation_takes_smaller_pieces_and_finds_the_same(kind: str, train: Tr
     for name, value in wide.metrics.items():
         if name.startswith("metrics/"):
             assert tight.metrics[name] == pytest.approx(value), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of the address space")
+def test_memory_that_really_runs_out(tiny_data: Path, tmp_path: Path):
+    script = Path(__file__).with_name("little_memory.py")
+    # Large blocks straight from the system: the limit counts addresses, which the allocator else keeps when it is done.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**18)}
+    environment["PYTHONPATH"] = str(Path(sightline.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, str(script), str(tiny_data), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"epochs 3 pieces [1-4] finite True", done.stdout), done.stdout
+    assert "out of memory (RuntimeError" in done.stdout + done.stderr
+
+
+def test_a_backward_pass_that_fails_leaves_no_graph(train: Train):
+    """torch's engine keeps the steps that were ready when one failed, and their activations with them."""
+    left: list[int] = []
+
+    class Failing(DetectionTrainer):
+        def _backward(self) -> None:
+            if len(self.loss_items) and self.images_in_batch == 4 and self.micro_batches.limit is None:
+                # The first layer's gradient comes last; the heads' other branches are ready in the meantime.
+                self.fail = unwrap(self.model).model[-1].one2one_cv2[0][0].conv.weight.register_hook(self.raise_it)
+            try:
+                super()._backward()
+            finally:
+                if self.micro_batches.limit is None:
+                    self.fail.remove()
+
+        @staticmethod
+        def raise_it(gradient: torch.Tensor) -> None:
+            raise MemoryError
+
+        def _forward(self, batch: dict[str, Any]) -> Any:
+            if self.micro_batches.limit is not None:
+                gc.collect()
+                left.append(
+                    sum(
+                        type(each) is torch.Tensor and each.grad_fn is not None and len(each.shape) == 4
+                        for each in gc.get_objects()
+                    )
+                )
+            return super()._forward(batch)
+
+    trainer = train(Failing, epochs=1)
+    assert trainer.micro_batches.limit == 2
+    assert left[0] == 0
