@@ -200,7 +200,7 @@ def _norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 def _is_synchronised(model: nn.Module) -> bool:
-    return any("Sync" in type(module).__name__ for module in _norms(model))
+    return any("Sync" in type(module).__name__ and module.training for module in _norms(model))
 
 
 @contextlib.contextmanager
