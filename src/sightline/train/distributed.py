@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from sightline.backends import ranks
+from sightline.backends.pulse import PULSE
 from sightline.config.settings import Settings
 from sightline.config.support import device_numbers
 from sightline.errors import SettingValueError
@@ -157,7 +158,8 @@ def average_gradients(model: nn.Module) -> None:
             by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
     for gradients in by_type.values():
         joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(joined)
+        with PULSE.waiting():
+            dist.all_reduce(joined)
         pieces = (joined / ranks.count()).split([gradient.numel() for gradient in gradients])
         shaped = [piece.view(gradient.shape) for piece, gradient in zip(pieces, gradients, strict=True)]
         torch._foreach_copy_(gradients, shaped)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sightline.backends import ranks
+from sightline.backends.pulse import PULSE
 from sightline.log import LOGGER
 from sightline.train.ema import unwrap
 from sightline.train.late import Late
@@ -195,5 +196,6 @@ def _largest_of_ranks(loss: Tensor) -> Tensor:
     if ranks.count() == 1:
         return loss
     loss = loss.nan_to_num(nan=math.inf, posinf=math.inf, neginf=math.inf)
-    dist.all_reduce(loss, op=dist.ReduceOp.MAX)
+    with PULSE.waiting():
+        dist.all_reduce(loss, op=dist.ReduceOp.MAX)
     return loss

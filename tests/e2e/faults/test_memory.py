@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -202,3 +203,24 @@ def test_a_backward_pass_that_fails_leaves_no_graph(train: Train):
     trainer = train(Failing, epochs=1)
     assert trainer.micro_batches.limit == 2
     assert left[0] == 0
+
+
+@pytest.mark.slow
+def test_resident_memory_stays_flat(train: Train):
+    """With all that happens at the end of an epoch, and a bad step now and then."""
+    resident: list[int] = []
+
+    def note(trainer: DetectionTrainer) -> None:
+        gc.collect()
+        resident.append(psutil.Process().memory_info().rss)
+
+    def spoil(trainer: DetectionTrainer) -> None:
+        if trainer.epoch % 40 == 7 and trainer.batch_index == 1:
+            trainer.loss = trainer.loss * float("nan")
+
+    trainer = train(
+        callbacks={"on_fit_epoch_end": note, "on_before_backward": spoil}, epochs=250, val=True, patience=0
+    )  # fmt: skip
+    assert trainer.epoch == 249
+    assert [event["kind"] for event in trainer.guard.events] == ["skipped_step"] * 7
+    assert max(resident[200:250]) < 1.05 * max(resident[40:60]), [size >> 20 for size in resident[::10]]
