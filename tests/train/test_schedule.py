@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from sightline.train.lr_shapes import LrShape, cosine_factor, linear_factor
 from sightline.train.schedule import (
     Schedule,
     accumulation_target,
-    cosine_factor,
-    linear_factor,
     ramp,
     scaled_weight_decay,
     warmup_iterations,
@@ -71,7 +70,14 @@ def test_ramp_is_numpys_interpolation():
 
 def test_values_of_a_short_warmup():
     schedule = Schedule(
-        optimizer(), epochs=4, batches=2, accumulate=3, momentum=0.9, warmup_epochs=1, warmup_momentum=0.7, lrf=0.0
+        optimizer(),
+        epochs=4,
+        batches=2,
+        accumulate=3,
+        momentum=0.9,
+        warmup_epochs=1,
+        warmup_momentum=0.7,
+        shape=LrShape(lrf=0.0),
     )
     weight, bias = schedule.optimizer.param_groups
     schedule.at_epoch_start(0)
@@ -93,7 +99,7 @@ def test_accumulation_is_cut_to_the_run_unless_time_is_the_budget():
 
 
 def test_replanning_moves_the_whole_curve():
-    schedule = Schedule(optimizer(), epochs=10, batches=5, lrf=0.0)
+    schedule = Schedule(optimizer(), epochs=10, batches=5, shape=LrShape(lrf=0.0))
     schedule.replan(20)
     schedule.at_epoch_start(5)
     assert schedule.get_last_lr() == pytest.approx([0.075, 0.075])

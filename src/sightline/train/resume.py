@@ -19,6 +19,7 @@ import sightline
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
+from sightline.config import rivals
 from sightline.errors import CheckpointError, SettingValueError
 from sightline.log import LOGGER
 from sightline.models.origin import class_path, read_origin
@@ -112,8 +113,9 @@ def read(settings: Settings) -> dict[str, Any]:
         given.discard("optimizer")  # what that means was decided when the run began
     _refuse_changes(path, settings, given, checkpoint["args"])
     _require_objects(path, given, checkpoint["run"].get("objects", {}))
+    replaced = rivals.replaced_by(given)  # `accumulate` now, `nbs` before
     for name, value in checkpoint["args"].items():
-        if name not in given and name not in ("resume", "save_dir", "mode"):
+        if name not in given | replaced and name not in ("resume", "save_dir", "mode"):
             settings.assign(name, value, origin=checkpoint["origins"].get(name, "checkpoint"))
     if "save_dir" not in given:
         settings.assign("save_dir", str(path.parent.parent), origin="checkpoint")

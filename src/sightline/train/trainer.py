@@ -46,6 +46,7 @@ from sightline.train import (
     recipe,
     resume,
     run_folder,
+    schedule_settings,
     time_budget,
     watchdog,
 )
@@ -56,7 +57,12 @@ from sightline.train.optim import build_optimizer
 from sightline.train.precision import Precision, choose
 from sightline.train.returned import checked_results, returned
 from sightline.train.run_state import RunState
-from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
+from sightline.train.schedule import (
+    Schedule,
+    lr_scale_of,
+    scaled_weight_decay,
+    warmup_batches,
+)
 
 
 class BaseTrainer(RunState):
@@ -321,13 +327,15 @@ class BaseTrainer(RunState):
         batches = len(self.train_loader)
         self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
+        schedule_settings.put_in_force(self)
+        images_in_step = self.batch_size * self.args.accumulate if self.args.accumulate else self.args.nbs
         optimizer = self.build_optimizer(
             unwrap(self.model),
             name=self.args.optimizer,
-            lr=self.args.lr0,
+            lr=self.args.lr0 * lr_scale_of(self.args),
             momentum=self.args.momentum,
-            decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs),
-            iterations=math.ceil(images / max(self.batch_size, self.args.nbs)) * self.epochs,
+            decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs, self.args.accumulate),
+            iterations=math.ceil(images / max(self.batch_size, images_in_step)) * self.epochs,
         )
         self.optimizer = returned(optimizer, self.build_optimizer)
         self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
@@ -556,7 +564,7 @@ class BaseTrainer(RunState):
 
     def _get_warmup_iterations(self, nb: int) -> int:
         """Length of the warm-up in batches, for epochs of `nb` batches."""
-        return warmup_iterations(self.epochs, self.args.warmup_epochs, nb)
+        return warmup_batches(self.args, self.epochs, nb)
 
     def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
         """The largest batch that fits. Not built yet; the check of the settings refuses batch=-1 before."""

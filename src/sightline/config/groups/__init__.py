@@ -17,10 +17,11 @@ from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
-from sightline.config.groups.optimisation import OptimisationSettings, WarmupSettings
+from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
 from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
+from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.validation import ValidationSettings
 
 GROUPS: tuple[type[BaseModel], ...] = (
@@ -28,6 +29,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     DataSettings,
     ModelSettings,
     OptimisationSettings,
+    ScheduleSettings,
     WarmupSettings,
     AugmentationSettings,
     LossSettings,
