@@ -23,6 +23,7 @@ from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
 from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
+from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.validation import ValidationSettings
 from sightline.config.kinds import WRONG_TYPE
@@ -58,6 +59,7 @@ class Settings(
     ValidationSettings,
     PredictionSettings,
     OutputSettings,
+    SavingSettings,
 ):
     """All settings under flat names: `settings.lr0`, `settings.lr0 = 0.02` (checked; its origin is then "code").
 
@@ -111,6 +113,11 @@ class Settings(
                 raise _joined(
                     f"save_period={self.save_period} asks for extra checkpoints, but save=False writes none: "
                     "set save=True, or leave save_period out."
+                )
+            if not self.save and self.save_every_steps > 0:
+                raise _joined(
+                    f"save_every_steps={self.save_every_steps} asks for checkpoints in the middle of an epoch, but "
+                    "save=False writes none: set save=True, or leave save_every_steps out."
                 )
             if not self.val and self.val_interval > 1:
                 raise _joined(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sightline.data.spec import DatasetSpec
 
 PREFETCH = 2  # batches that each worker keeps ready
+WORKER_SECONDS = 20  # that a worker goes on after SIGTERM
 RECENT_BYTES = 8 * GIB  # of decoded images kept without being asked, on all workers together
 
 
@@ -62,9 +64,10 @@ class Loader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
-        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; workers stay."""
-        self.sampler.set_epoch(epoch, mixing)
+    def set_epoch(self, epoch: int, mixing: bool = True, start: int = 0) -> None:
+        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; workers stay.
+        `start` batches are passed over without preparing them: a resumed run has had them."""
+        self.sampler.set_epoch(epoch, mixing, start)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Batches of the epoch, see `collate`.
@@ -122,6 +125,9 @@ class Loader:
             persistent_workers=True,
             prefetch_factor=PREFETCH,
             multiprocessing_context=start_method,
+            # torch draws a number for its workers from it at the start of an epoch. From the generator of the process
+            # it would change what a network draws later, so that a run would depend on whether it has workers.
+            generator=torch.Generator(),
         )
 
 
@@ -156,6 +162,15 @@ def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_freed_memory()
+    _outlast_signals()
+
+
+def _outlast_signals() -> None:
+    """Ctrl-C and schedulers signal all processes at once, but the main one still needs its batch: it finishes the step
+    and then ends its workers. One that it ends by a signal, or that it forgets, is gone after a while."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
 
 
 def keep_freed_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from sightline.log import LOGGER
@@ -52,3 +53,11 @@ class StepGuard:
                 "and were skipped. If this goes on, lower lr0 or set amp=False."
             )
             self.skipped = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the verdict on the last step, which is read one step late. Waits for the device."""
+        return {"finite": None if self.finite is None else bool(self.finite), "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self.finite = None if state["finite"] is None else torch.tensor(state["finite"], device=device)
+        self.skipped = state["skipped"]

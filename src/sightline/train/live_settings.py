@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
     *("focal_gamma", "label_smoothing"),
-    *("val", "val_interval", "save", "save_period", "freeze_bn"),
+    *("val", "val_interval", "save", "save_period", "save_every_steps", "save_minutes", "freeze_bn"),
 }
 SCHEDULE = {"epochs", "momentum", *ScheduleSettings.model_fields, *WarmupSettings.model_fields}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}

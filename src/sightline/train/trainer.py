@@ -34,7 +34,9 @@ from sightline.log import LOGGER
 from sightline.losses import normalise
 from sightline.losses.items import named_items
 from sightline.train import (
+    between_batches,
     clip,
+    clock,
     distributed,
     dry_run,
     freeze_plan,
@@ -46,6 +48,7 @@ from sightline.train import (
     recipe,
     resume,
     run_folder,
+    saving,
     schedule_settings,
     time_budget,
     watchdog,
@@ -121,8 +124,10 @@ class BaseTrainer(RunState):
         with (
             run_environment(seed=self.args.seed, deterministic=self.args.deterministic),
             distributed.process_group(self.device),
+            self.interrupt,
         ):
             self.rank, self.world_size = ranks.rank(), ranks.count()
+            self.saver = saving.Saver()
             guard_dog = watchdog.Watchdog(self.args.watchdog)
             try:
                 try:
@@ -133,6 +138,7 @@ class BaseTrainer(RunState):
                     self._do_train()
                 finally:
                     guard_dog.stop()
+                    self.saver.close(wait=not self.interrupt.at_once)
                     self.run_callbacks("teardown")
                     self._close_loaders()
             except BaseException:  # an interrupt, too
@@ -141,12 +147,23 @@ class BaseTrainer(RunState):
 
     def _do_train(self) -> None:
         """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
-        self.train_time_start = time.time()
+        self.train_time_start = clock.now()
         self.run_callbacks("on_train_start")
+        resume.settle(self, in_epoch=False)
+        with self.interrupt.deferred():
+            self._run_epochs()
+        self.saver.finish(self)
+        self.final_eval()
+        if self.rank == 0:
+            if self.args.plots:
+                self._try(self.plot_metrics)
+            self.run_callbacks("on_train_end")
+
+    def _run_epochs(self) -> None:
         for epoch in itertools.count(self.start_epoch):
             self.epoch = epoch
             self._begin_epoch()
-            for index, batch in enumerate(self.train_loader):
+            for index, batch in resume.remaining_batches(self):
                 self.batch_index = index
                 self.run_callbacks("on_train_batch_start")
                 self.live.follow()
@@ -164,7 +181,7 @@ class BaseTrainer(RunState):
                 if self.args.plots and self.rank == 0 and self.iteration in self.plot_idx:
                     self.plot_training_samples(batch, self.iteration)
                 self.run_callbacks("on_train_batch_end")
-                if time_budget.is_up(self):
+                if between_batches.leaves_epoch(self):
                     break
             self.stop_training = ranks.any_of(self.stop_training)
             self._step_leftover_gradients()
@@ -172,17 +189,16 @@ class BaseTrainer(RunState):
             self._validate_if_due()
             self._handle_nan_recovery(self.epoch)
             self._record_epoch()
-            self.run_callbacks("on_fit_epoch_end")
+            try:
+                self.run_callbacks("on_fit_epoch_end")
+            finally:  # an epoch is not lost because a callback fails at its end
+                self.saver.end_epoch(self)
+            between_batches.after_epoch(self)
             if self.stop or self.stop_training:
                 break
-        self.final_eval()
-        if self.rank == 0:
-            if self.args.plots:
-                self._try(self.plot_metrics)
-            self.run_callbacks("on_train_end")
 
     def _begin_epoch(self) -> None:
-        self.epoch_time_start = time.time()
+        self.epoch_time_start = clock.now()
         self.tloss = None
         self.batch_index = 0
         self.freeze_layer_names = self.freeze_plan.enter(unwrap(self.model), self.epoch, self.freeze_layer_names)
@@ -192,7 +208,8 @@ class BaseTrainer(RunState):
         self._model_train()
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
-        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing)
+        resume.settle(self, in_epoch=True)
+        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=resume.starts_at(self))
 
     def _end_epoch(self) -> None:
         criterion = getattr(unwrap(self.model), "criterion", None)
@@ -211,16 +228,17 @@ class BaseTrainer(RunState):
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
         self.guard.heal(self.model, self.ema)
         self.guard.report(self.epoch + 1)
-        self.epoch_time = time.time() - self.epoch_time_start
+        self.epoch_time = clock.now() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
         self.stop |= self.stop_training
         time_budget.is_up(self)  # validation counts, too: no epoch is begun that has no time
         time_budget.replan(self)
+        self.saver.wait(self)  # best.pt is compared with
         self.new_best = ranks.broadcast(self._is_new_best())
         if self.args.save or self.stop:
-            self.random_states = ranks.gather(resume.random_state())
+            self.rank_states = ranks.gather(resume.rank_state(self))
             if self.rank == 0 and self.save_model() is not False:
                 self.run_callbacks("on_model_save")
         self.stop = ranks.any_of(self.stop)
@@ -476,7 +494,7 @@ class BaseTrainer(RunState):
 
     def save_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Add a row to results.csv and to `history`; None stands for a value that this epoch has not got."""
-        seconds = self.time_before + time.time() - self.train_time_start
+        seconds = self.time_before + self.elapsed()
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
         if self.rank == 0:
@@ -493,20 +511,24 @@ class BaseTrainer(RunState):
         return self.fitness is not None and self.fitness > self.best_written
 
     def save_model(self, path: str | Path | None = None) -> bool:
-        """Write last.pt (everything), best.pt when this epoch is the best, and epoch{n}.pt; or one file at `path`."""
+        """Write last.pt (everything), best.pt when this epoch is the best, and epoch{n}.pt; or one file at `path`.
+
+        Only that one file is on the disk when this returns. The others follow from a thread (`saving.Saver`), unless
+        somebody looks at them: a trainer that overrides this method, or a callback of `on_model_save`.
+        """
         if path is not None:
             path = Path(path)
             save_checkpoint(path if path.is_absolute() else self.save_dir / path, resume.light_state(self))
             return True
         if self.new_best:
-            save_checkpoint(self.best, resume.light_state(self))
+            self.saver.light(self, self.best)
             self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
         for goal in self.goals.files_due(self.wdir):
-            save_checkpoint(self.goals.file(self.wdir, goal), resume.light_state(self))
+            self.saver.light(self, self.goals.file(self.wdir, goal))
             goal.written = goal.value
-        save_checkpoint(self.last, resume.full_state(self))
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:
-            save_checkpoint(self.wdir / f"epoch{self.epoch}.pt", resume.light_state(self))
+            self.saver.light(self, self.wdir / f"epoch{self.epoch}.pt")
+        self.saver.full(self)
         return True
 
     def final_eval(self) -> None:
@@ -611,8 +633,16 @@ class BaseTrainer(RunState):
 
     def remaining_seconds(self) -> float:
         """What the epochs that are left will take, at the pace so far."""
-        done = self.epoch + 1 - self.start_epoch
-        return (time.time() - self.train_time_start) / done * max(self.epochs - self.epoch - 1, 0)
+        return self.elapsed() / self.epochs_done() * max(self.epochs - self.epoch - 1, 0)
+
+    def elapsed(self) -> float:
+        """Seconds since `on_train_start`, without those of the runs that this one resumes."""
+        return clock.now() - self.train_time_start
+
+    def epochs_done(self) -> float:
+        """Epochs of this process at the end of one; a resumed run may have begun within its first."""
+        part = self.first_batch / max(len(self.train_loader), 1)
+        return max(self.epoch + 1 - self.start_epoch - part, 1e-3)
 
     def _mosaic_is_closed(self) -> bool:
         return self.args.close_mosaic > 0 and self.epoch >= self.epochs - self.args.close_mosaic

@@ -21,6 +21,7 @@ from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
 from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
+from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.validation import ValidationSettings
 
@@ -36,6 +37,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     ValidationSettings,
     PredictionSettings,
     OutputSettings,
+    SavingSettings,
 )
 
 # Where a mode is better served by another default than training is. They count as defaults: nobody asked for them.
