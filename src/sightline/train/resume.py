@@ -29,7 +29,7 @@ from sightline.files import aside_of, previous_of
 from sightline.log import LOGGER
 from sightline.models.origin import class_path, read_origin
 from sightline.models.rebuild import load_strictly, plain_description, rebuild
-from sightline.train import freeze, resume_rules
+from sightline.train import freeze, resume_rules, time_budget
 from sightline.train.ema import unwrap
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def full_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any
         "best_written": trainer.best_written,
         "goals": trainer.goals.state_dict(),
         "history": trainer.history,
-        "time": trainer.time_before + trainer.elapsed(),
+        "time": trainer.time_before + time_budget.elapsed(trainer),
         "ranks": trainer.rank_states,
         "objects": trainer.args.objects(),
         "trainer": class_path(type(trainer)),

@@ -494,7 +494,7 @@ class BaseTrainer(RunState):
 
     def save_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Add a row to results.csv and to `history`; None stands for a value that this epoch has not got."""
-        seconds = self.time_before + self.elapsed()
+        seconds = self.time_before + time_budget.elapsed(self)
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
         if self.rank == 0:
@@ -633,16 +633,7 @@ class BaseTrainer(RunState):
 
     def remaining_seconds(self) -> float:
         """What the epochs that are left will take, at the pace so far."""
-        return self.elapsed() / self.epochs_done() * max(self.epochs - self.epoch - 1, 0)
-
-    def elapsed(self) -> float:
-        """Seconds since `on_train_start`, without those of the runs that this one resumes."""
-        return clock.now() - self.train_time_start
-
-    def epochs_done(self) -> float:
-        """Epochs of this process at the end of one; a resumed run may have begun within its first."""
-        part = self.first_batch / max(len(self.train_loader), 1)
-        return max(self.epoch + 1 - self.start_epoch - part, 1e-3)
+        return time_budget.seconds_per_epoch(self) * max(self.epochs - self.epoch - 1, 0)
 
     def _mosaic_is_closed(self) -> bool:
         return self.args.close_mosaic > 0 and self.epoch >= self.epochs - self.args.close_mosaic
