@@ -98,3 +98,30 @@ class MissingSourceError(UsageError, MissingFileError):
 
 class UnreadableSourceError(UsageError, DataError):
     """No picture of the source could be read."""
+
+
+class Interrupted(SystemExit):
+    """A run was told to end by a signal, and has ended in order: its state is on the disk.
+
+    Nothing went wrong, so it is no `SightlineError`: uncaught, it ends the process quietly with the code that shells
+    give to that signal (143 after SIGTERM). For SIGINT there is `InterruptedByUser`.
+
+    Attributes:
+        signal: its number.
+        message: what was saved, and how to go on.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(128 + signal)
+        self.signal = signal
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return type(self), (self.signal, self.message)
+
+
+class InterruptedByUser(Interrupted, KeyboardInterrupt):
+    """The same after Ctrl-C: `except KeyboardInterrupt` catches it, and uncaught the exit code is 130."""

@@ -20,7 +20,15 @@ from sightline.config.groups.run import LATER_MODES
 from sightline.config.load import Overrides, make_settings
 from sightline.config.settings import CHECKPOINT, Settings
 from sightline.config.support import check_supported
-from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
+from sightline.errors import (
+    CheckpointError,
+    MissingFileError,
+    ModelError,
+    SettingTypeError,
+    SettingValueError,
+    UsageError,
+)
+from sightline.files import previous_of
 from sightline.log import LOGGER, configure
 from sightline.models.build import build_model, reset_weights
 from sightline.models.contract import check_network
@@ -98,8 +106,7 @@ class YOLO:
 
     def _load(self, name: str, task: str | None, like: nn.Module | None = None) -> None:
         """The network of a file; `like` is the one that the file was just written from."""
-        path = download.fetch_weights(name)
-        self.ckpt = read_weights(path)
+        path, self.ckpt = _fetch_and_read(name)
         if task and self.ckpt.task and self.ckpt.task != task:
             raise ModelError(f"{path} holds a model for task={self.ckpt.task}, not task={task}.")
         self.task = self.ckpt.task or self.task
@@ -201,6 +208,19 @@ class YOLO:
         """
         self._refuse_another_model(settings)
         return self._run("train", settings, origin="code", part=trainer, callbacks=callbacks)
+
+    def resume(self, last: str | Path | bool = True, **settings: Any) -> Any:
+        """Go on with an interrupted run, or make a finished one longer: `YOLO("last.pt").resume(epochs=900)`.
+
+        Args:
+            last: the run's last.pt or folder; True is the file that this object was made from.
+            settings: what is to be different from now on; docs/resume.md says what each may do to the run.
+                `trainer` and `callbacks` as in `train`.
+
+        Raises:
+            SettingsError: one of them cannot change in a run that goes on, or the run is finished.
+        """
+        return self.train(resume=last if isinstance(last, bool) else str(last), **settings)
 
     def val(self, validator: Any = None, **settings: Any) -> Any:
         """Validate; returns the metrics object (`.box.map`, `.results_dict`, …). `data`: as in training."""
@@ -407,6 +427,22 @@ class YOLO:
         if network is None or name.startswith("__"):
             raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'.")
         return getattr(network, name)
+
+
+def _fetch_and_read(name: str) -> tuple[Path, WeightsFile]:
+    """The file; where it is the last.pt of a run, damaged or gone, what was saved before it, with a warning. Its path
+    stays that of the last.pt."""
+    path = Path(name)
+    try:
+        path = download.fetch_weights(name)
+        return path, read_weights(path)
+    except (CheckpointError, MissingFileError) as error:
+        before = previous_of(path) if path.name == "last.pt" else None
+        if before is None or not before.is_file():
+            raise
+        configure()
+        LOGGER.warning(f"{str(error).splitlines()[0]} The one saved before it is taken: {before}.")
+        return path, read_weights(before)
 
 
 def _changes(network: nn.Module) -> int:

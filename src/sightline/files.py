@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,13 @@ from sightline.errors import OutputError
 
 @contextlib.contextmanager
 def atomic_write(
-    path: str | os.PathLike[str], mode: str = "wb", *, durable: bool = True, **open_args: Any
+    path: str | os.PathLike[str],
+    mode: str = "wb",
+    *,
+    durable: bool = True,
+    check: Callable[[Path], None] | None = None,
+    previous: Path | None = None,
+    **open_args: Any,
 ) -> Iterator[IO[Any]]:
     """Open a temporary neighbour of `path`; on success flush it to disk and rename it into place.
 
@@ -24,6 +30,8 @@ def atomic_write(
         path: the file to make or replace. Its folder is made when missing.
         mode: "wb" or "w".
         durable: wait until the bytes are on the disk, so that a power cut cannot lose them; False for caches.
+        check: called with the temporary file once it is on the disk; an OSError from it counts as a failed write.
+        previous: the name under which what `path` was before is kept. At no moment is there none of the two.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full; `path` is then as it was before.
@@ -42,8 +50,14 @@ def atomic_write(
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
+        if check is not None:
+            check(Path(temporary))
+        if previous is not None:
+            _keep(target, previous)
         os.replace(temporary, target)
         temporary = None
+        if durable:
+            _sync_folder(target.parent)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -55,6 +69,48 @@ def atomic_write(
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def previous_of(path: str | os.PathLike[str]) -> Path:
+    """Where what a file was before is kept: `last.pt` → `last.prev.pt`."""
+    return Path(path).with_suffix(f".prev{Path(path).suffix}")
+
+
+def aside_of(path: str | os.PathLike[str]) -> Path:
+    """Where a damaged file goes, lest it becomes the previous one: `last.pt` → `last.aside.pt`."""
+    return Path(path).with_suffix(f".aside{Path(path).suffix}")
+
+
+def _keep(target: Path, previous: Path) -> None:
+    """Give a file a second name, so that replacing the first does not lose it."""
+    if not target.exists():
+        return
+    spare = previous.with_name(f".{previous.name}.part")
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(target, spare)
+    except OSError:  # a file system without hard links; for a moment only the previous one exists
+        os.replace(target, previous)
+    else:
+        os.replace(spare, previous)
+
+
+def _sync_folder(folder: Path) -> None:
+    """After a power cut the new name must be there, too. Not every system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of `path` left behind that were killed on the way. Nobody may be writing it now."""
+    target = Path(path)
+    for file in target.parent.glob(f".{target.name}.*part"):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def free_space(path: str | os.PathLike[str]) -> int:

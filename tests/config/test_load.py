@@ -170,3 +170,16 @@ def test_a_trainer_that_passes_on_the_defaults_loses_nothing():
     overrides["lr0"] = 0.1
     assert settings_of_run(held, overrides, "").lr0 == 0.1
     assert settings_of_run(held, overrides, "").epochs == 7
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("5E-4", 0.0005), ("1.5e-3", 0.0015), ("1.e-2", 0.01)])
+def test_numbers_in_a_file_may_have_an_exponent(tmp_path: Path, text: str, number: float):
+    """YAML 1.1 reads 1e-3, which has no point, as text."""
+    (tmp_path / "my.yaml").write_text(f"lr0: {text}\n")
+    assert make_settings("train", cfg=tmp_path / "my.yaml").lr0 == number
+
+
+@pytest.mark.parametrize("text", ["e3", "1e", "0.01", "1e-3x", "nan", "inf"])
+def test_other_text_is_no_number(text: str):
+    with pytest.raises(SettingTypeError, match="lr0="):
+        make_settings("train", {"lr0": text})

@@ -9,11 +9,11 @@ import pytest
 from torch import nn
 
 from golden import golden
+from sightline.train.lr_shapes import LrShape, cosine_factor
 from sightline.train.optim import build_optimizer, choose_automatic
 from sightline.train.schedule import (
     Schedule,
     accumulation_target,
-    cosine_factor,
     scaled_weight_decay,
     warmup_iterations,
 )
@@ -59,8 +59,7 @@ def test_trace(path, case):
         epochs=epochs,
         batches=batches,
         accumulate=accumulation_target(config["batch"], config["nbs"]),
-        lrf=config["lrf"],
-        cosine=config["cos_lr"],
+        shape=LrShape("cosine" if config["cos_lr"] else "linear", lrf=config["lrf"]),
         momentum=config["momentum"],
         warmup_epochs=config["warmup_epochs"],
         warmup_momentum=config["warmup_momentum"],

@@ -5,13 +5,16 @@ It writes what each scenario came to into OUT/<scenario>.pt, by rank 0, with wha
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from sightline.backends import ranks
+from sightline.errors import Interrupted as Stopped
 from sightline.train.detect import DetectionTrainer
 from sightline.train.ema import unwrap
 
@@ -113,6 +116,16 @@ def stop_after_epoch(number: int) -> Any:
     return stop
 
 
+def stop_on_rank_1(step: int) -> Any:
+    """A signal that only one of them gets."""
+
+    def ask(trainer: Any) -> None:
+        if trainer.iteration == step and trainer.rank == 1:
+            trainer.interrupt.asked = signal.SIGTERM
+
+    return ask
+
+
 def main(data: str, empty: str, out: Path) -> None:
     found: dict[str, Any] = {}
     for name, settings in SCENARIOS.items():
@@ -127,10 +140,21 @@ def main(data: str, empty: str, out: Path) -> None:
         cut.train()
         raise AssertionError("this run must be cut short")
     except Interrupted:
-        pass
+        ranks.barrier()  # rank 0 has written its last.pt when it leaves train(), and the others may be here before
     resumed = Recording(overrides={"resume": str(cut.last)})
     resumed.train()
     found["resumed"] = resumed.summary()
+    several = {"epochs": 2, "sync_bn": False, "nbs": 8, "batch": 4, "warmup_epochs": 1.0}
+    found["whole with gradients waiting"] = run(data, out / "whole2", **several).summary()
+    cut = Recording(overrides={**FAST, "data": data, "project": str(out / "cut2"), **several})
+    for step in (0, 2):
+        cut.add_callback("on_before_backward", stop_on_rank_1(step))
+        with pytest.raises(Stopped) as caught:
+            cut.train()
+        assert caught.value.code == 143
+        cut = Recording(overrides={"resume": str(cut.last)})
+    cut.train()
+    found["stopped by a signal"] = cut.summary()
     torch.save(found, out / f"rank{sys_rank()}.pt")
 
 

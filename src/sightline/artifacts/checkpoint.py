@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.artifacts.archive import Unreadable
+from sightline.artifacts.archive import TorchArchive, Unreadable
 from sightline.artifacts.foreign import ForeignFile
-from sightline.errors import CheckpointError, MissingInputError
-from sightline.files import atomic_write
+from sightline.errors import CheckpointError, MissingInputError, OutputError
+from sightline.files import atomic_write, free_space, previous_of
+from sightline.log import LOGGER
 
 FORMAT = "sightline"
+OVERHEAD = 2**20  # bytes beside those of the tensors, generously: the description and the zip directory
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -31,8 +33,57 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
         OutputError: the folder cannot be written or the disk is full.
         TypeError: something else is in `state`; the message says where.
     """
-    content = {"format": FORMAT, **_plain(state, "state", {})}
-    with atomic_write(path) as file:
+    write_snapshot(path, {"format": FORMAT, **_plain(state, "state", {}, copied=False)})
+
+
+def snapshot(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What `save_checkpoint` would write, in memory of its own: training may go on while another thread writes it.
+
+    Tensors that share memory are copied, and later written, once.
+
+    Raises:
+        TypeError: something in `state` cannot be written; the message says where.
+    """
+    return {"format": FORMAT, **_plain(state, "state", {}, copied=True)}
+
+
+def size_of(content: Any) -> int:
+    """Bytes of the tensors in a snapshot, those that share memory counted once."""
+    storages: dict[int, int] = {}
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Tensor):
+            storages[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                walk(item)
+
+    walk(content)
+    return sum(storages.values())
+
+
+def write_snapshot(
+    path: str | os.PathLike[str], content: Mapping[str, Any], *, check: bool = False, previous: Path | None = None
+) -> None:
+    """Write what `snapshot` made.
+
+    Args:
+        check: read the file again and compare its checksums before it takes its name.
+        previous: where what `path` was before is kept.
+
+    Raises:
+        OutputError: the folder cannot be written, the disk is full or (known beforehand) has no room, or what was
+            written is not what can be read.
+    """
+    needed, free = size_of(content) + OVERHEAD, free_space(path)
+    if needed > free:
+        raise OutputError(
+            f"Cannot write {os.fspath(path)}: it takes {_megabytes(needed)}, and {_megabytes(free)} are free."
+        )
+    with atomic_write(path, check=_check_sums if check else None, previous=previous) as file:
         watched = _WatchedFile(file)
         try:
             torch.save(content, watched)
@@ -41,6 +92,38 @@ def save_checkpoint(path: str | os.PathLike[str], state: Mapping[str, Any]) -> N
             if watched.error is not None:
                 raise watched.error from None
             raise
+
+
+def _check_sums(path: Path) -> None:
+    """
+    Raises:
+        OSError: the file does not hold what was written.
+    """
+    try:
+        with TorchArchive(path) as archive:
+            archive.verify()
+    except Unreadable as error:
+        raise OSError(f"what was written cannot be read again ({error}); the disk may be failing") from None
+
+
+def load_latest(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
+    """The checkpoint, or the one before it where it is damaged or gone; and which file that was.
+
+    Raises:
+        MissingInputError, CheckpointError: neither can be used; the error is that of the first.
+    """
+    try:
+        return load_checkpoint(path), Path(path)
+    except (MissingInputError, CheckpointError) as error:
+        before = previous_of(path)
+        if not before.exists():
+            raise
+        try:
+            loaded = load_checkpoint(before)
+        except CheckpointError:
+            raise error from None
+        LOGGER.warning(f"{str(error).splitlines()[0]} The one saved before it is taken: {before}.")
+        return loaded, before
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -87,21 +170,32 @@ class _WatchedFile:
         self._file.flush()
 
 
-def _plain(value: Any, where: str, seen: dict[int, Tensor]) -> Any:
-    """A copy of the containers with nothing but what `weights_only` loads; tensors that are one stay one."""
+Key = tuple[Any, ...]
+
+
+def _plain(value: Any, where: str, seen: dict[Key, Tensor], *, copied: bool) -> Any:
+    """A copy of the containers with nothing but what `weights_only` loads; tensors that are one stay one.
+
+    Args:
+        seen: what has been met, by the memory it lies in: `state_dict()` makes new objects for the same weights.
+        copied: tensors, too, get memory of their own.
+    """
     if isinstance(value, Tensor):
-        if id(value) not in seen:
-            seen[id(value)] = _compact(value)
-        return seen[id(value)]
+        place = (str(value.device), value.dtype, value.data_ptr(), tuple(value.shape), value.stride())
+        key: Key = place if value.numel() else (id(value),)
+        if key not in seen:
+            seen[key] = _compact(value, copied=copied)
+        return seen[key]
     if isinstance(value, Mapping):
         return {
-            _plain(key, f"{where} key", seen): _plain(item, f"{where}[{key!r}]", seen) for key, item in value.items()
+            _plain(key, f"{where} key", seen, copied=copied): _plain(item, f"{where}[{key!r}]", seen, copied=copied)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple):
-        items = [_plain(item, f"{where}[{index}]", seen) for index, item in enumerate(value)]
+        items = [_plain(item, f"{where}[{index}]", seen, copied=copied) for index, item in enumerate(value)]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(value.copy())
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
@@ -114,12 +208,17 @@ def _plain(value: Any, where: str, seen: dict[int, Tensor]) -> Any:
     raise TypeError(f"{where} is a {type(value).__name__}: a checkpoint holds tensors and plain values only.")
 
 
-def _compact(tensor: Tensor) -> Tensor:
+def _compact(tensor: Tensor, *, copied: bool) -> Tensor:
     """On the CPU, without gradient; a view of a larger tensor is cut out, since torch saves whole storages."""
+    on_cpu = tensor.device.type == "cpu"
     tensor = tensor.detach().cpu()
-    if tensor.untyped_storage().nbytes() != tensor.numel() * tensor.itemsize:
+    if (copied and on_cpu) or tensor.untyped_storage().nbytes() != tensor.numel() * tensor.itemsize:
         tensor = tensor.clone()
     return tensor
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MB"
 
 
 def _short(error: Exception) -> str:

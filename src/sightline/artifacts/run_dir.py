@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sightline.config.settings import Settings
 from sightline.errors import MissingInputError, OutputError, SettingValueError
+from sightline.files import previous_of
 
 
 def increment_path(path: str | os.PathLike[str], exist_ok: bool = False, sep: str = "-") -> Path:
@@ -57,9 +58,16 @@ def remove_empty(made: list[Path]) -> None:
 
 
 def latest_checkpoint(folder: str | os.PathLike[str] = ".") -> Path | None:
-    """The newest `last*.pt` below a folder, which `resume=True` without a model means; None if there is none."""
-    found = [path for path in Path(folder).rglob("last*.pt") if path.is_file()]
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    """The newest `last*.pt` below a folder, which `resume=True` without a model means; None if there is none.
+
+    Where only the one before it is left (`last.prev.pt`), the name without `.prev` still means the run.
+    """
+    moments: dict[Path, float] = {}
+    for path in Path(folder).rglob("last*.pt"):
+        if path.is_file() and not path.name.endswith(".aside.pt"):
+            run = path.with_name(path.name.replace(".prev.pt", ".pt"))
+            moments[run] = max(moments.get(run, 0.0), path.stat().st_mtime)
+    return max(moments, key=lambda path: moments[path], default=None)
 
 
 def checkpoint_to_resume(resume: bool | str, model: str | None = None) -> Path:
@@ -82,7 +90,7 @@ def checkpoint_to_resume(resume: bool | str, model: str | None = None) -> Path:
             )
         return newest
     path = wanted / "weights" / "last.pt" if wanted.is_dir() else wanted
-    if not path.is_file():
+    if not path.is_file() and not previous_of(path).is_file():
         raise MissingInputError(
             f"resume={wanted}: there is no such file as {path}. Runs keep theirs in runs/<task>/<name>/weights/last.pt."
         )

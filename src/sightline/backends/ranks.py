@@ -1,7 +1,7 @@
 """The processes of one run ("ranks"): which of them this is, and what they tell each other.
 
 With a single process everything here does nothing and costs nothing. Values travel as objects over the CPU, so none of
-this belongs inside a step of training, except `any_of` and its like, which are a few bytes.
+this belongs inside a step of training, except `any_of` and `highest`, which are a few bytes.
 """
 
 from __future__ import annotations
@@ -65,19 +65,17 @@ def gather(value: Any) -> list[Any]:
 
 def any_of(flag: bool) -> bool:
     """Whether it is true on at least one rank."""
+    return bool(highest(int(flag))[0])
+
+
+def highest(*values: int) -> list[int]:
+    """The highest that any rank has, of each of the numbers."""
     if count() == 1:
-        return flag
-    return any_of_each([flag])[0]
-
-
-def any_of_each(flags: list[bool]) -> list[bool]:
-    """`any_of` for several flags at once; every rank has equally many."""
-    if count() == 1 or not flags:
-        return flags
-    votes = torch.tensor([int(flag) for flag in flags], device=_meeting_place())
+        return list(values)
+    votes = torch.tensor(values, device=_meeting_place())
     with PULSE.waiting():
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
-        return [bool(vote) for vote in votes.tolist()]
+        return [int(vote) for vote in votes.tolist()]
 
 
 def mean(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

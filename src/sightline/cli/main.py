@@ -20,7 +20,7 @@ from sightline.cli.doctor import doctor
 from sightline.config import names, table
 from sightline.config.groups.field import ALL
 from sightline.config.settings import DEFAULTS
-from sightline.errors import SightlineError, UnknownSettingError
+from sightline.errors import Interrupted, SightlineError, UnknownSettingError
 from sightline.log import configure
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 done · 2 the request is wrong, nothing was started · 1 another problem that the message explains ·
-    130 interrupted · 70 a mistake of ours, with traceback. Messages go to standard error.
+    130 interrupted (143 by SIGTERM) · 70 a mistake of ours, with traceback. Messages go to standard error.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     configure()
@@ -175,6 +175,8 @@ def _run(words: list[str]) -> int:
 
     try:
         return run(words)
+    except Interrupted as end:  # in order, with everything saved and said
+        return 128 + end.signal
     except KeyboardInterrupt:  # here, because some versions of Typer make a silent exit of it
         _complain("interrupted")
         return INTERRUPTED

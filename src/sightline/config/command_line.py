@@ -20,6 +20,7 @@ from sightline.log import LOGGER
 
 OPENING, CLOSING = "[({", "])}"
 TEXT_SETTINGS = ("name", "project")  # `name=001` is a name, not a number
+NONE_IS_A_WORD = ("lr_scale",)  # `lr_scale=none` is one of its words
 PATH_SETTINGS = ("source", "data", "model", "cfg", "save_dir")  # `source=2024` may well be a folder
 EXAMPLE = "sightline train model=yolo26n.yaml data=shapes epochs=100"
 
@@ -83,6 +84,8 @@ def parse_key_value(word: str) -> tuple[str, Any]:
         )
     if name in TEXT_SETTINGS:
         return name, None if text.lower() == "none" else text
+    if name in NONE_IS_A_WORD:
+        return name, text
     if name in PATH_SETTINGS and text.isdigit():
         return name, text
     return name, smart_value(text)

@@ -53,7 +53,13 @@ def as_whole(value: Any) -> int:
     return int(value)
 
 
+# Numbers that PyYAML, which follows YAML 1.1, hands on as text: `lr0: 1e-3`.
+_EXPONENT_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]+\.?[0-9]*[eE][0-9]+")
+
+
 def as_number(value: Any) -> float:
+    if isinstance(value, str) and _EXPONENT_WITHOUT_POINT.fullmatch(value):
+        value = float(value)
     if not is_number(value):
         raise wrong_type()
     if not abs(float(value)) < float("inf"):  # nan or infinite

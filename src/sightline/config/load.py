@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from sightline.config import names, table
+from sightline.config import names, rivals, table
 from sightline.config.command_line import CommandLine, parse_command_line
 from sightline.config.groups import MODE_DEFAULTS
-from sightline.config.settings import CODE, DEFAULT, DEFAULTS, PRESET, Settings
+from sightline.config.settings import AUTO, CODE, DEFAULT, DEFAULTS, PRESET, Settings
 from sightline.config.support import check_supported
 from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError, SettingValueError
 from sightline.log import LOGGER
@@ -91,6 +91,7 @@ def make_settings(
             values[name], origins[name] = value, DEFAULT
     for layer_origin, layer in layers:
         _check_alone(mode, layer, layer_origin)
+        rivals.replace(values, origins, layer, layer_origin, DEFAULTS, silent={DEFAULT, AUTO}, quiet=quiet)
         values.update(layer)
         origins.update(dict.fromkeys(layer, layer_origin))
     values["mode"], origins["mode"] = mode, DEFAULT  # an unknown mode fails the check of that setting
@@ -181,8 +182,10 @@ def to_yaml(settings: Settings, **resolved: Any) -> str:
 def _check_alone(mode: str, layer: Mapping[str, Any], origin: str) -> None:
     """Check one layer by itself, so that an error in a file names the file even where a keyword would win."""
     if not origin.startswith("file:") or not layer:
+        rivals.refuse_both(layer, DEFAULTS, is_file=False)
         return
     try:
+        rivals.refuse_both(layer, DEFAULTS, is_file=True)
         Settings(**{"mode": mode, **layer})
     except SettingsError as error:
         raise _in_file(error, origin.removeprefix("file:")) from None

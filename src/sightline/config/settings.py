@@ -20,10 +20,12 @@ from sightline.config.groups.data import DataSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
-from sightline.config.groups.optimisation import OptimisationSettings, WarmupSettings
+from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
 from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
+from sightline.config.groups.saving import SavingSettings
+from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.validation import ValidationSettings
 from sightline.config.kinds import WRONG_TYPE
 from sightline.errors import SettingsError, SettingTypeError, SettingValueError
@@ -51,6 +53,7 @@ class Settings(
     DataSettings,
     ModelSettings,
     OptimisationSettings,
+    ScheduleSettings,
     WarmupSettings,
     AugmentationSettings,
     LossSettings,
@@ -58,6 +61,7 @@ class Settings(
     ValidationSettings,
     PredictionSettings,
     OutputSettings,
+    SavingSettings,
 ):
     """All settings under flat names: `settings.lr0`, `settings.lr0 = 0.02` (checked; its origin is then "code").
 
@@ -96,11 +100,26 @@ class Settings(
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
         """Rules that join two settings. Each message names both."""
+        if self.cos_lr and self.scheduler not in (None, "cosine"):
+            raise _joined(
+                f"cos_lr=True is the older way to say scheduler=cosine, but scheduler={self.scheduler} is given, too: "
+                "keep one of them."
+            )
+        if self.scheduler == "step" and self.lrf == 0:
+            raise _joined(
+                "lrf=0 would take the learning rate to 0 at the first drop of scheduler=step: give lrf a value above "
+                "0, such as 0.01, or another scheduler."
+            )
         if self.mode == "train":
             if not self.save and self.save_period > 0:
                 raise _joined(
                     f"save_period={self.save_period} asks for extra checkpoints, but save=False writes none: "
                     "set save=True, or leave save_period out."
+                )
+            if not self.save and self.save_every_steps > 0:
+                raise _joined(
+                    f"save_every_steps={self.save_every_steps} asks for checkpoints in the middle of an epoch, but "
+                    "save=False writes none: set save=True, or leave save_every_steps out."
                 )
             if not self.val and self.val_interval > 1:
                 raise _joined(

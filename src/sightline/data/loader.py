@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 RESTARTS_IN_A_ROW = 3  # of the workers at one batch; after that it is the batch that kills them
 PREFETCH = 2  # batches that each worker keeps ready
+WORKER_SECONDS = 20  # that a worker goes on after SIGTERM
 RECENT_BYTES = 8 * GIB  # of decoded images kept without being asked, on all workers together
 
 
@@ -70,9 +71,10 @@ class Loader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
-        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; workers stay."""
-        self.sampler.set_epoch(epoch, mixing)
+    def set_epoch(self, epoch: int, mixing: bool = True, start: int = 0) -> None:
+        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; workers stay.
+        `start` batches are passed over without preparing them: a resumed run has had them."""
+        self.sampler.set_epoch(epoch, mixing, start)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Batches of the epoch, see `collate`.
@@ -239,6 +241,15 @@ def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_freed_memory()
+    _outlast_signals()
+
+
+def _outlast_signals() -> None:
+    """Ctrl-C and schedulers signal all processes at once, but the main one still needs its batch: it finishes the step
+    and then ends its workers. One that it ends by a signal, or that it forgets, is gone after a while."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
 
 
 def keep_freed_memory() -> None:

@@ -30,13 +30,19 @@ def check_loader(loader: Any) -> None:
         )
 
 
-def begin_epoch(loader: Any, epoch: int, *, mixing: bool) -> None:
-    """Tell a loader, ours or a user's, and what it draws from, which epoch comes."""
+def begin_epoch(loader: Any, epoch: int, *, mixing: bool, start: int = 0) -> None:
+    """Tell a loader, ours or a user's, and what it draws from, which epoch comes. Only ours begins with batch `start`;
+    see `passes_over`."""
     if isinstance(loader, Loader):
-        loader.set_epoch(epoch, mixing)
+        loader.set_epoch(epoch, mixing, start)
         return
     for part in (loader, *(getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset"))):
         if isinstance(part, EpochBatches | DetectionDataset):
             part.set_epoch(epoch, mixing)
         elif hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
+
+
+def passes_over(loader: Any) -> bool:
+    """Whether it leaves out the first batches of an epoch by itself; of others they must be taken and dropped."""
+    return isinstance(loader, Loader)

@@ -76,12 +76,14 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.drop_last = drop_last
         self.epoch = 0
         self.mixing = True
+        self.start = 0
 
-    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
-        self.epoch, self.mixing = epoch, mixing
+    def set_epoch(self, epoch: int, mixing: bool = True, start: int = 0) -> None:
+        """What the next iteration brings; `start` leaves out that many batches at its beginning."""
+        self.epoch, self.mixing, self.start = epoch, mixing, start
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        return iter(self.keys(self.epoch))
+        return iter(self.keys(self.epoch)[self.start :])
 
     def __len__(self) -> int:
         if self.groups is not None:

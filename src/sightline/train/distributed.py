@@ -149,7 +149,7 @@ def average_gradients(model: nn.Module) -> None:
     if ranks.count() == 1:
         return
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    used = ranks.any_of_each([parameter.grad is not None for parameter in parameters])
+    used = ranks.highest(*(int(parameter.grad is not None) for parameter in parameters))
     by_type: dict[torch.dtype, list[torch.Tensor]] = {}
     for parameter, is_used in zip(parameters, used, strict=True):
         if is_used:

@@ -10,6 +10,7 @@ lies in a private folder for as long as the run lasts and is read by nobody else
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -17,9 +18,11 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -27,14 +30,16 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from sightline import errors
 from sightline.data.loader import usable_cores
-from sightline.errors import SightlineError, TrainingError
+from sightline.errors import Interrupted, SightlineError, TrainingError
 from sightline.log import is_configured
 from sightline.train import distributed, travel
-from sightline.train.rank import ERROR, HEADER, PAYLOAD, RESULT
+from sightline.train.interrupt import NUMBERS, interruption
+from sightline.train.rank import ERROR, HEADER, PAYLOAD, PROCESS, RESULT
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
+INTERRUPTED = "Interrupted"  # the kind of word that ranks leave who were told to end, and have saved
 PRELOAD = "SIGHTLINE_PRELOAD"  # modules whose `enable()` every rank calls before it reads anything
 
 
@@ -64,7 +69,7 @@ def _write(folder: Path, trainer: BaseTrainer) -> None:
 
 def _start(folder: Path, processes: int) -> BaseException | None:
     """Run the ranks to their end; returns what became of them, None if all went well."""
-    with _untouched_process():
+    with _untouched_process(), _signals_passed_on(folder) as told:
         # What the user has set stays.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(usable_cores() // processes, 1)))  # the cores are shared out
         # Seconds until a rank that does not end when told to is killed; torch's 30 are long to look at a dead run.
@@ -81,14 +86,52 @@ def _start(folder: Path, processes: int) -> BaseException | None:
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "log")),
+            **OWN_SIGNALS,
         )
         try:
             elastic_launch(config, sys.executable)(str(Path(__file__).with_name("rank.py")), str(folder))
         except ChildFailedError as failed:
-            return _error_of(folder, failed, processes)
-        except SignalException as stopped:
-            return KeyboardInterrupt() if stopped.sigval == signal.SIGINT else SystemExit(128 + stopped.sigval)
+            error = _error_of(folder, failed, processes)
+            return error if isinstance(error, Interrupted) or not told else _at_once(told[0])
+        except SignalException as stopped:  # torch before 2.9, which tells the ranks itself and waits for them
+            word = _word_of(folder)
+            if word is not None and word["kind"] == INTERRUPTED:
+                return interruption(word["signal"], word["message"])
+            return _at_once(stopped.sigval)
     return None
+
+
+def _at_once(number: int) -> BaseException:
+    """What a signal comes to that found nothing to save: the run had not begun, or was at its end."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+# torch's launcher would take these signals for itself and end the ranks within a time that it fixes beforehand.
+_CAN_LEAVE_THEM = any(field.name == "signals_to_handle" for field in dataclasses.fields(LaunchConfig))
+OWN_SIGNALS = {"signals_to_handle": "SIGQUIT"} if _CAN_LEAVE_THEM else {}
+
+
+@contextlib.contextmanager
+def _signals_passed_on(folder: Path) -> Iterator[list[int]]:
+    """The ranks are in sessions of their own, so Ctrl-C reaches only this process: it tells them, and waits while they
+    finish their step and save. The second time they are ended at once. Yields the signals that have come."""
+    told: list[int] = []
+
+    def tell(number: int, _: FrameType | None) -> None:
+        processes = [int(file.read_text()) for file in folder.glob(f"{PROCESS}.*")]
+        again = bool(told) or not processes
+        told.append(number)
+        for process in processes:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL if again else number)
+        if again:
+            raise _at_once(number)
+
+    if OWN_SIGNALS and threading.current_thread() is threading.main_thread():
+        for number in NUMBERS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, tell)  # `_untouched_process` puts back what was there
+    yield told
 
 
 @contextlib.contextmanager
@@ -116,11 +159,18 @@ def _untouched_process() -> Iterator[None]:
         os.environ.update(environment)
 
 
+def _word_of(folder: Path) -> dict[str, Any] | None:
+    """What the first rank to fail has left."""
+    path = folder / ERROR
+    return pickle.loads(path.read_bytes()) if path.exists() else None
+
+
 def _error_of(folder: Path, failed: ChildFailedError, processes: int) -> BaseException:
     """The error of the rank that failed first."""
-    path = folder / ERROR
-    if path.exists():
-        report = pickle.loads(path.read_bytes())
+    report = _word_of(folder)
+    if report is not None:
+        if report["kind"] == INTERRUPTED:
+            return interruption(report["signal"], report["message"])
         where = f"rank {report['rank']} of {processes}"
         if report["kind"] == "KeyboardInterrupt":
             return KeyboardInterrupt()

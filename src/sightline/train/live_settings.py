@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
+from sightline.config.rivals import RIVALS
 from sightline.log import LOGGER
 from sightline.train.ema import decay_of
 from sightline.train.precision import choose
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
 READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
     *("focal_gamma", "label_smoothing"),
-    *("val", "val_interval", "save", "save_period", "freeze_bn"),
+    *("val", "val_interval", "save", "save_period", "save_every_steps", "save_minutes", "freeze_bn"),
     *("nan_patience", "spike_factor", "spike_patience", "snapshot_steps", "rollback_lr_factor", "max_rollbacks"),
     *("batch_dumps", "empty_cache_period"),
 }
-SCHEDULE = {"epochs", "lrf", "cos_lr", "momentum", "warmup_epochs", "warmup_momentum", "warmup_bias_lr", "nbs"}
+SCHEDULE = {"epochs", "momentum", *ScheduleSettings.model_fields, *WarmupSettings.model_fields}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}
 # Read when the trainer was made or its folder opened, before anything else of the set-up.
 READ_FIRST = {"device", "data", "seed", "deterministic", "task", "project", "name", "save_dir", "exist_ok", "resume"}
@@ -65,6 +67,7 @@ class LiveSettings:
                 place = f"epoch {self.trainer.epoch + 1}, batch {self.trainer.batch_index + 1}"
                 LOGGER.info(f"{name}={value} from {place} on; it was {before[name]}")
         self._warn(late)
+        self._say_what_is_replaced(by_user)
         if changed:
             self.trainer.write_args()
 
@@ -82,6 +85,15 @@ class LiveSettings:
                 f"{values}: changed after what it goes into was built, so it has no effect in this run. Change it "
                 "before training starts: in the call, for example."
             )
+
+    def _say_what_is_replaced(self, changed: Mapping[str, Any]) -> None:
+        """A change of `nbs` while `accumulate` says how many batches make a step, and its like."""
+        for name, other in RIVALS.items():
+            value = getattr(self.trainer.args, name)
+            if value is not None and other in changed and name not in changed:
+                LOGGER.warning(
+                    f"{other}={changed[other]} has no effect: {name}={value} decides; set {name}=None first."
+                )
 
     def _apply(self, name: str, old: Any) -> bool:
         """Whether a changed setting is in force from now on."""
@@ -104,9 +116,10 @@ def _learning_rate(trainer: BaseTrainer, old: float) -> None:
     trainer.schedule.at_epoch_start(trainer.epoch)
 
 
-def _weight_decay(trainer: BaseTrainer, old: float) -> None:
-    """Groups that decay; those of norms and biases still do not."""
-    decay = scaled_weight_decay(trainer.args.weight_decay, trainer.batch_size, trainer.args.nbs)
+def _weight_decay(trainer: BaseTrainer, old: Any) -> None:
+    """Groups that decay, by the images behind a step; those of norms and biases still do not."""
+    settings = trainer.args
+    decay = scaled_weight_decay(settings.weight_decay, trainer.batch_size, settings.nbs, settings.accumulate)
     for group in trainer.optimizer.param_groups:
         if group.get("param_group") not in ("bn", "bias"):
             group["weight_decay"] = decay
@@ -129,6 +142,8 @@ def _average(trainer: BaseTrainer, old: float) -> None:
 APPLY: dict[str, Callable[[BaseTrainer, Any], None]] = {
     "lr0": _learning_rate,
     "weight_decay": _weight_decay,
+    "accumulate": _weight_decay,
+    "nbs": _weight_decay,
     "patience": _patience,
     "amp": _precision,
     "ema": _average,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HEADER, PAYLOAD, RESULT, ERROR = "header.json", "trainer.pickle", "result.pickle", "error.pickle"
+PROCESS = "process"  # .RANK holds the number of its process, once it may be told to end
 FOLDER = "SIGHTLINE_RANK_FOLDER"  # set in the processes that launch.py started
 
 CLEAN_UP_SECONDS = 2.0  # the launcher ends us within a tenth of this when another rank has failed
@@ -35,6 +36,7 @@ def main(folder: Path, *, talks: bool) -> int:
 
     try:
         trainer = pickle.loads((folder / PAYLOAD).read_bytes())
+        (folder / f"{PROCESS}.{os.environ['RANK']}").write_text(str(os.getpid()), encoding="utf-8")
         if talks:
             configure(verbose=trainer.args.verbose)
         trainer.train()
@@ -51,14 +53,19 @@ def main(folder: Path, *, talks: bool) -> int:
 
 def _report(error: BaseException) -> int:
     """Leave word, and print the traceback, unless another rank has failed before and this one is a mere victim."""
-    from sightline.errors import SightlineError
+    from sightline.errors import Interrupted, SightlineError
 
+    if isinstance(error, Interrupted):  # the ranks have agreed on it, and said what there is to say
+        leave_word({"kind": "Interrupted", "signal": error.signal, "message": error.message})
+        return 128 + error.signal
     if _is_lost_connection(error):
         time.sleep(CLEAN_UP_SECONDS)
     if not leave_word({"kind": type(error).__name__, "message": str(error) or repr(error)}):
         return 1
     if isinstance(error, KeyboardInterrupt):
         return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
     if not isinstance(error, SightlineError):  # of those the message says all, and the parent prints it
         sys.stdout.flush()
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))

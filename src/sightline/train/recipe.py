@@ -41,9 +41,12 @@ def fill_automatic(settings: Settings, *, batches: int, nc: int) -> None:
     name, lr, momentum = automatic(iterations=total, nc=nc)
     settings.assign("optimizer", name, origin="auto")  # also where the user wrote `auto`
     _fill(settings, lr0=lr, momentum=momentum, warmup_bias_lr=0.0)
-    if total * settings.batch / settings.nbs < FEW_STEPS:
-        _fill(settings, nbs=settings.batch)  # every batch steps
-    steps = total * settings.batch / max(settings.nbs, settings.batch)
+    if settings.accumulate is not None:
+        steps = total / settings.accumulate
+    else:
+        if total * settings.batch / settings.nbs < FEW_STEPS:
+            _fill(settings, nbs=settings.batch)  # every batch steps
+        steps = total * settings.batch / max(settings.nbs, settings.batch)
     if steps / STEPS_PER_TAU < settings.ema_tau:
         _fill(settings, ema_tau=max(round(steps / STEPS_PER_TAU), 1))
 

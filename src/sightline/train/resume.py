@@ -1,42 +1,42 @@
 """What a checkpoint of a run holds, and how a run goes on from it.
 
 `best.pt` and `epoch{n}.pt` are light: the EMA weights in float32 and what is needed to use them. `last.pt` has in
-addition every state of the run, so that going on from it equals never having stopped.
+addition every state of the run, so that going on from it equals never having stopped. It is written after an epoch, or
+after any batch in the middle of one; resume_rules.py says what may change on the way.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+import platform
 import random
-import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 import sightline
-from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.artifacts.checkpoint import load_latest
 from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
+from sightline.config import rivals
+from sightline.data.own_loader import passes_over
 from sightline.errors import CheckpointError, SettingValueError
+from sightline.files import aside_of, previous_of
 from sightline.log import LOGGER
 from sightline.models.origin import class_path, read_origin
 from sightline.models.rebuild import load_strictly, plain_description, rebuild
-from sightline.train import freeze
+from sightline.train import freeze, resume_rules, time_budget
 from sightline.train.ema import unwrap
-from sightline.train.lr_groups import LR_FACTORS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sightline.config.settings import Settings
     from sightline.train.trainer import BaseTrainer
-
-
-# What the states in a checkpoint decide, so that another value would not be in force.
-FIXED = (
-    *("task", "optimizer", "lr0", "momentum", "weight_decay", *LR_FACTORS),
-    *("single_cls", "pretrained", "cls_remap", "norm"),
-)
 
 
 def light_state(trainer: BaseTrainer) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def light_state(trainer: BaseTrainer) -> dict[str, Any]:
         "version": sightline.__version__,
         "task": trainer.task,
         **plain_description(model),
-        "model": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+        "model": model.state_dict(),
         "args": trainer.args.to_dict(),
         "origins": trainer.args.origins(),
         "data": str(trainer.args.data),
@@ -58,8 +58,12 @@ def light_state(trainer: BaseTrainer) -> dict[str, Any]:
     }
 
 
-def full_state(trainer: BaseTrainer) -> dict[str, Any]:
-    """`light_state` and all that moves during a run. Gradients that wait for their step are part of it."""
+def full_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any]:
+    """`light_state` and all that moves during a run. Gradients that wait for their step are part of it.
+
+    Args:
+        in_epoch: the epoch is not at its end: `batch_index` says which batch was the last.
+    """
     model = unwrap(trainer.model)
     criterion = getattr(model, "criterion", None)
     pending = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -68,31 +72,79 @@ def full_state(trainer: BaseTrainer) -> dict[str, Any]:
         "ema": trainer.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scheduler": trainer.schedule.state_dict(),
+        "scheduler_class": class_path(type(getattr(trainer.schedule, "scheduler", trainer.schedule))),
         "scaler": trainer.scaler.state_dict(),
         "stopper": trainer.stopper.state_dict(),
-        "guard": trainer.guard.state_dict(),
-        "micro_batches": trainer.micro_batches.state_dict(),
-        "dumps": trainer.dumps.state_dict(),
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "pending_gradients": pending,
         "frozen_by_user": sorted(trainer.frozen_by_user),
         "frozen": sorted(freeze.frozen_names(model)),
         "freeze_layer_names": [str(name) for name in trainer.freeze_layer_names],
+        "batches_done": trainer.batch_index + 1 if in_epoch else None,  # of the epoch; None: all, and it is recorded
         "batches_since_step": trainer.iteration - trainer.last_opt_step,
+        "loss_names": list(trainer.loss_names),
+        "plot_idx": list(trainer.plot_idx),
+        "stop_training": trainer.stop_training,
         "best_fitness": trainer.best_fitness,
         "best_written": trainer.best_written,
         "goals": trainer.goals.state_dict(),
         "history": trainer.history,
-        "time": trainer.time_before + time.time() - trainer.train_time_start,
-        "random": random_state(),
-        "random_of_ranks": trainer.random_states[1:],
+        "time": trainer.time_before + time_budget.elapsed(trainer),
+        "ranks": trainer.rank_states,
         "objects": trainer.args.objects(),
-        "callbacks": [{"class": class_path(type(each)), "state": each.state_dict()} for each in trainer.objects],
         "trainer": class_path(type(trainer)),
-        "finished": trainer.epoch + 1 >= trainer.epochs,
         "save_dir": str(trainer.save_dir),
+        "made_with": circumstances(trainer),
     }
     return {**light_state(trainer), "run": run}
+
+
+def rank_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any]:
+    """What each rank has of its own, to be gathered for `full_state`. With several it is on the CPU, as it travels."""
+    state: dict[str, Any] = {
+        "random": random_state(),
+        "callbacks": [{"class": class_path(type(each)), "state": each.state_dict()} for each in trainer.objects],
+        "guard": trainer.guard.state_dict(),
+        "micro_batches": trainer.micro_batches.state_dict(),
+        "dumps": trainer.dumps.state_dict(),
+    }
+    if in_epoch:  # at its end, running means and BatchNorm's statistics are those of all ranks together
+        state |= {
+            "random_before_batches": trainer.random_before_batches,
+            "tloss": trainer.tloss,
+            "loss": trainer.loss,
+            "buffers": _buffers(unwrap(trainer.model)),
+            "ema_buffers": _buffers(trainer.ema.ema),
+        }
+    return _on_cpu(state) if trainer.world_size > 1 else state
+
+
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {name: _on_cpu(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on_cpu(item) for item in value)
+    return value
+
+
+def circumstances(trainer: BaseTrainer) -> dict[str, Any]:
+    """Versions and what else decides the last digits of a sum."""
+    return {
+        "sightline": sightline.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": trainer.device.type,
+        "precision": trainer.precision.name,
+        "threads": torch.get_num_threads(),
+        "processes": trainer.world_size,
+    }
 
 
 def read(settings: Settings) -> dict[str, Any]:
@@ -103,8 +155,8 @@ def read(settings: Settings) -> dict[str, Any]:
         CheckpointError: the file holds weights only.
         SettingValueError: the run is finished, or it needs an object that a file cannot hold.
     """
-    path = checkpoint_to_resume(settings.resume, settings.model)
-    checkpoint = load_checkpoint(path)
+    checkpoint, path = load_latest(checkpoint_to_resume(settings.resume, settings.model))
+    checkpoint["read_from"] = path
     if "run" not in checkpoint:
         raise CheckpointError(
             f"{path} holds weights only, so a run cannot go on from it. Resume from last.pt of that run, "
@@ -113,32 +165,27 @@ def read(settings: Settings) -> dict[str, Any]:
     given = {name for name, origin in settings.origins().items() if origin not in ("default", "auto")}
     if settings.optimizer == "auto":
         given.discard("optimizer")  # what that means was decided when the run began
-    _refuse_changes(path, settings, given, checkpoint["args"])
+    resume_rules.check(path, settings, given, checkpoint["args"])
     _require_objects(path, given, checkpoint["run"].get("objects", {}))
+    replaced = rivals.replaced_by(given)  # `accumulate` now, `nbs` before
     for name, value in checkpoint["args"].items():
-        if name not in given and name not in ("resume", "save_dir", "mode"):
+        if name not in given | replaced and name not in ("resume", "save_dir", "mode"):
             settings.assign(name, value, origin=checkpoint["origins"].get(name, "checkpoint"))
     if "save_dir" not in given:
         settings.assign("save_dir", str(path.parent.parent), origin="checkpoint")
     settings.assign("exist_ok", True, origin="checkpoint")
-    if checkpoint["epoch"] + 1 >= settings.epochs:
+    done = first_epoch(checkpoint)
+    if done >= settings.epochs:
         raise SettingValueError(
-            f"resume={path}: this run is finished ({checkpoint['epoch'] + 1} of {settings.epochs} epochs). "
+            f"resume={path}: this run is finished ({done} of {settings.epochs} epochs). "
             "Give epochs= a larger number to go on, or start a new run with model=best.pt."
         )
     return checkpoint
 
 
-def _refuse_changes(path: Path, settings: Settings, given: set[str], before: dict[str, Any]) -> None:
-    """A setting that the restored state decides would be in args.yaml and nowhere else."""
-    changed = [name for name in FIXED if name in given and getattr(settings, name) != before.get(name)]
-    if changed:
-        now = " ".join(f"{name}={getattr(settings, name)}" for name in changed)
-        raise SettingValueError(
-            f"resume={path}: {now} cannot change in a run that goes on; it has "
-            f"{', '.join(f'{name}={before.get(name)}' for name in changed)}. Leave it out, "
-            f"or start a new run from the weights: model={path} {now}"
-        )
+def first_epoch(checkpoint: dict[str, Any]) -> int:
+    """The epoch that a run goes on with, counted from 0; perhaps in its middle."""
+    return checkpoint["epoch"] + (checkpoint["run"].get("batches_done") is None)
 
 
 def _require_objects(path: Path, given: set[str], before: dict[str, str]) -> None:
@@ -163,12 +210,9 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.ema.load_state_dict(run["ema"])
     trainer.optimizer.load_state_dict(run["optimizer"])
     trainer.schedule.load_state_dict(run["scheduler"])
+    resume_rules.put_in_force(trainer, checkpoint["args"])
     trainer.scaler.load_state_dict(run["scaler"])
     trainer.stopper.load_state_dict(run["stopper"])
-    trainer.guard.load_state_dict(run.get("guard", {}))
-    trainer.micro_batches.load_state_dict(run.get("micro_batches", {}))
-    trainer.dumps.load_state_dict(run.get("dumps", {}))
-    trainer.micro_batches.restore_validation(trainer.validator)
     _restore_frozen(trainer, checkpoint)
     if run["criterion"]:
         make = getattr(model, "make_criterion", None) or model.init_criterion
@@ -177,6 +221,27 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     for name, parameter in model.named_parameters():
         if name in run["pending_gradients"]:
             parameter.grad = run["pending_gradients"][name].to(parameter.device)
+    _restore_rank(trainer, run)
+
+
+def _restore_rank(trainer: BaseTrainer, run: dict[str, Any]) -> None:
+    """What this rank had of its own. A rank that was not there before begins as rank 0, with fresh random numbers."""
+    states = run["ranks"]
+    mine = states[trainer.rank] if trainer.rank < len(states) else states[0]
+    trainer.guard.load_state_dict(mine["guard"], trainer.device)
+    trainer.micro_batches.load_state_dict(mine["micro_batches"])
+    trainer.micro_batches.restore_validation(trainer.validator)
+    trainer.dumps.load_state_dict(mine["dumps"])
+    if run["batches_done"] is None:
+        return
+    for model, name in ((unwrap(trainer.model), "buffers"), (trainer.ema.ema, "ema_buffers")):
+        buffers = dict(model.named_buffers())
+        for buffer, value in mine[name].items():
+            buffers[buffer].copy_(value)
+    trainer.loss_names = tuple(run["loss_names"])
+    if mine["tloss"] is not None:
+        trainer.tloss = {name: value.to(trainer.device) for name, value in mine["tloss"].items()}
+    trainer.loss = None if mine["loss"] is None else mine["loss"].to(trainer.device)
 
 
 def _restore_frozen(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
@@ -192,24 +257,134 @@ def _restore_frozen(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
 
 
 def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
-    """Set everything that says where the run is; the next epoch is the one after the checkpoint's."""
+    """Set everything that says where the run is."""
     run = checkpoint["run"]
     trainer.best_fitness, trainer.best_written = run["best_fitness"], run["best_written"]
     trainer.history, trainer.time_before = run["history"], run["time"]
     trainer.metrics, trainer.fitness = dict(checkpoint["metrics"]), checkpoint["fitness"]
-    trainer.start_epoch = trainer.epoch = checkpoint["epoch"] + 1
+    trainer.start_epoch = trainer.epoch = first_epoch(checkpoint)
+    trainer.first_batch = _first_batch(trainer, checkpoint)
     # Counted anew, since another batch size makes epochs of another length.
-    last_batch = trainer.start_epoch * len(trainer.train_loader) - 1
+    last_batch = trainer.start_epoch * len(trainer.train_loader) + trainer.first_batch - 1
     trainer.last_opt_step = last_batch - run["batches_since_step"]
-    _restore_callbacks(trainer, run["callbacks"])
+    trainer.plot_idx = list(run["plot_idx"])
+    _restore_callbacks(trainer, run)
     if trainer.rank == 0:
         ResultsTable(trainer.csv).keep_epochs(trainer.start_epoch)
+        _set_aside(trainer, checkpoint["read_from"])
     if trainer.best_written is not None and math.isfinite(trainer.best_written) and not trainer.best.exists():
         LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
-    states = [run["random"], *run.get("random_of_ranks", [])]
+    _say_what_is_different(trainer, run.get("made_with", {}))
+    batch = f", batch {trainer.first_batch + 1} of {len(trainer.train_loader)}" if trainer.first_batch else ""
+    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs}{batch} in {trainer.save_dir}")
+
+
+def _set_aside(trainer: BaseTrainer, read_from: Path) -> None:
+    """The next save keeps the last.pt that it finds as the previous one, which a damaged one must not become."""
+    if read_from.resolve() == previous_of(trainer.last).resolve() and trainer.last.exists():
+        trainer.last.replace(aside_of(trainer.last))
+        LOGGER.info(f"{trainer.last} is {aside_of(trainer.last).name} now")
+
+
+def _first_batch(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> int:
+    """Where in the epoch to go on. Of batches of another size, as many as show no image of the epoch unseen."""
+    done = checkpoint["run"]["batches_done"] or 0
+    before = int(checkpoint["args"]["batch"])
+    if done and before != trainer.batch_size:
+        done = done * before // trainer.batch_size
+    return min(done, len(trainer.train_loader))
+
+
+def _say_what_is_different(trainer: BaseTrainer, before: dict[str, Any]) -> None:
+    now = circumstances(trainer)
+    changed = [f"{name} {before[name]} → {value}" for name, value in now.items() if before.get(name, value) != value]
+    if changed:
+        LOGGER.warning(
+            f"resume={trainer.args.resume}: {', '.join(changed)} since it was written. The run goes on, but not to the "
+            "same last digit as before."
+        )
+
+
+def settle(trainer: BaseTrainer, *, in_epoch: bool) -> None:
+    """The last thing before a resumed run makes its first step: what the events on the way here have changed once
+    more is put back.
+
+    Args:
+        in_epoch: called at the start of every epoch, after its events; it acts once, where the checkpoint lies in the
+            middle of that epoch. Without, called before the first epoch, and acts if the checkpoint lies before it.
+    """
+    checkpoint = trainer.checkpoint
+    if checkpoint is None or "run" not in checkpoint:
+        return
+    run = checkpoint["run"]
+    if in_epoch != (run["batches_done"] is not None):
+        trainer.settings_before_epoch = dict(trainer.args.items())
+        return
+    if in_epoch:
+        _restore_settings(trainer)
+        trainer.stop_training, trainer.plot_idx = run["stop_training"], list(run["plot_idx"])
+        trainer.batch_index = max(trainer.first_batch - 1, 0)
+        _restore_rank(trainer, run)
+        _restore_frozen(trainer, checkpoint)
+        trainer._model_train()
+    _restore_optimizer(trainer, checkpoint)
+    _restore_scheduler(trainer, run)
+    _restore_callbacks(trainer, run, quiet=True)
+    states = run["ranks"]
     if trainer.rank < len(states):  # more ranks than before have fresh ones
-        set_random_state(states[trainer.rank])
-    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs} in {trainer.save_dir}")
+        set_random_state(states[trainer.rank]["random"])
+        trainer.random_before_batches = states[trainer.rank].get("random_before_batches")
+    del checkpoint["run"]  # a second copy of everything, which nobody needs any more
+
+
+def _restore_settings(trainer: BaseTrainer) -> None:
+    """A callback that halves a setting at the start of an epoch has done so before the checkpoint, and now again."""
+    for name, value in trainer.settings_before_epoch.items():
+        if getattr(trainer.args, name) is not value and getattr(trainer.args, name) != value:
+            trainer.args.assign(name, value, origin=trainer.args.origin(name))
+    trainer.live.follow()
+
+
+def _restore_optimizer(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
+    """Learning rates and momenta as they were, also where a callback sets them at the start."""
+    groups = checkpoint["run"]["optimizer"]["param_groups"]
+    if [len(group["params"]) for group in groups] != [len(g["params"]) for g in trainer.optimizer.param_groups]:
+        return  # a user's own, made in a callback, of which nothing is saved
+    for group, saved in zip(trainer.optimizer.param_groups, groups, strict=True):
+        group.update({name: value for name, value in saved.items() if name != "params"})
+    resume_rules.put_in_force(trainer, checkpoint["args"])
+
+
+def _restore_scheduler(trainer: BaseTrainer, run: dict[str, Any]) -> None:
+    """One that a callback has put in the place of ours is there only now."""
+    now = class_path(type(getattr(trainer.schedule, "scheduler", trainer.schedule)))
+    if now == run.get("scheduler_class"):
+        trainer.schedule.load_state_dict(run["scheduler"])
+
+
+def starts_at(trainer: BaseTrainer) -> int:
+    """The first batch of this epoch: 0, but for the first epoch of a run that goes on in its middle."""
+    return trainer.first_batch if trainer.epoch == trainer.start_epoch else 0
+
+
+def remaining_batches(trainer: BaseTrainer) -> Iterator[tuple[int, Any]]:
+    """The batches of this epoch with their numbers; in the first of a resumed run, those that it has not had."""
+    loader, start = trainer.train_loader, starts_at(trainer)
+    if start == 0 or passes_over(loader):
+        if start == 0:
+            # A user's loader draws its order from the generators of the process, as torch's own does.
+            trainer.random_before_batches = random_state()
+        yield from enumerate(loader, start)
+        return
+    LOGGER.info(f"{type(loader).__name__}: the first {start} batches of the epoch are read once more and dropped")
+    now = random_state()
+    if trainer.random_before_batches is not None:
+        set_random_state(trainer.random_before_batches)
+    batches = iter(loader)
+    for _ in range(start):
+        next(batches, None)
+    set_random_state(now)
+    yield from enumerate(batches, start)
 
 
 def network_to_resume(trainer: Any, checkpoint: dict[str, Any], *, ask_get_model: bool) -> Any:
@@ -251,15 +426,16 @@ def _compare_trainers(trainer: Any, before: str | None) -> None:
         )
 
 
-def _restore_callbacks(trainer: Any, states: list[dict[str, Any]]) -> None:
+def _restore_callbacks(trainer: Any, run: dict[str, Any], *, quiet: bool = False) -> None:
     """Hand each state to the callback of its class; several of one class keep their order."""
     left = list(trainer.objects)
-    for entry in states:
+    states = run["ranks"]
+    for entry in (states[trainer.rank] if trainer.rank < len(states) else states[0])["callbacks"]:
         found = next((each for each in left if class_path(type(each)) == entry["class"]), None)
         if found is not None:
             left.remove(found)
-            found.load_state_dict(entry["state"])
-        elif entry["state"]:
+            found.load_state_dict(copy.deepcopy(entry["state"]))  # it comes once more: `settle`
+        elif entry["state"] and not quiet:
             LOGGER.warning(
                 f"resume={trainer.args.resume}: the run had a callback {entry['class']} with a state, and now there is "
                 "none of that class. Add it before resuming, to go on as before."

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends import ranks
+from sightline.files import previous_of
+from sightline.train import saving
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
@@ -23,15 +25,16 @@ def open_for(trainer: BaseTrainer) -> None:
 
 def remove_old_results(trainer: BaseTrainer) -> None:
     """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them."""
+    saving.remove_leftovers(trainer)
     if not trainer.args.resume:
         goals = (trainer.goals.file(trainer.wdir, goal) for goal in trainer.goals)
-        for old in (trainer.csv, trainer.last, trainer.best, *goals):
+        for old in (trainer.csv, trainer.last, previous_of(trainer.last), trainer.best, *goals):
             old.unlink(missing_ok=True)
 
 
 def discard(trainer: BaseTrainer) -> None:
     """A run that ends before an epoch is recorded leaves nothing; files of others stay, with their folder."""
-    if trainer.save_dir in trainer.made_folders and not trainer.csv.exists():
+    if trainer.save_dir in trainer.made_folders and not trainer.csv.exists() and not trainer.last.exists():
         for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg"):
             for file in trainer.save_dir.glob(pattern):
                 file.unlink()

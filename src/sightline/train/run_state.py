@@ -15,6 +15,7 @@ from sightline.train.dumps import BatchDumps
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
+from sightline.train.interrupt import Interrupt
 from sightline.train.micro_batches import MicroBatches
 from sightline.train.recovery import Recovery
 
@@ -92,6 +93,11 @@ class RunState(Assignable):
         self.in_force: dict[str, str] = {}  # setting → what it does in this run; shown at the start
         self.plots: dict[str, Any] = {}
         self.plot_idx = [0, 1, 2]  # iterations of which a picture is kept
-        self.random_states: list[dict[str, Any]] = []  # of all ranks, at the moment of a checkpoint
+        self.first_batch = 0  # of start_epoch; above 0 where a resumed run goes on in its middle
+        self.settings_before_epoch: dict[str, Any] = {}  # what the events of its start may change
+        self.random_before_batches: dict[str, Any] | None = None  # generators, when the loader was last asked to begin
+        self.rank_states: list[dict[str, Any]] = []  # what each rank has of its own, at the moment of a checkpoint
+        self.saver: Any = None  # saving.Saver, while the run lasts
+        self.interrupt = Interrupt()
         self.rehearsal: Rehearsal | None = None
         self.dry_run_report: DryRun | None = None

@@ -32,7 +32,9 @@ from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
 from sightline.train import (
+    between_batches,
     clip,
+    clock,
     distributed,
     dry_run,
     freeze_plan,
@@ -46,6 +48,8 @@ from sightline.train import (
     recipe,
     resume,
     run_folder,
+    saving,
+    schedule_settings,
     skip_layers,
     time_budget,
     watchdog,
@@ -57,7 +61,12 @@ from sightline.train.optim import build_optimizer
 from sightline.train.precision import Precision, choose
 from sightline.train.returned import checked_results, returned
 from sightline.train.run_state import RunState
-from sightline.train.schedule import Schedule, scaled_weight_decay, warmup_iterations
+from sightline.train.schedule import (
+    Schedule,
+    lr_scale_of,
+    scaled_weight_decay,
+    warmup_batches,
+)
 
 
 class BaseTrainer(RunState):
@@ -116,8 +125,10 @@ class BaseTrainer(RunState):
         with (
             run_environment(seed=self.args.seed, deterministic=self.args.deterministic),
             distributed.process_group(self.device),
+            self.interrupt,
         ):
             self.rank, self.world_size = ranks.rank(), ranks.count()
+            self.saver = saving.Saver()
             guard_dog = watchdog.Watchdog(self.args.watchdog)
             try:
                 try:
@@ -128,6 +139,7 @@ class BaseTrainer(RunState):
                     self._do_train()
                 finally:
                     guard_dog.stop()
+                    self.saver.close(wait=not self.interrupt.at_once)
                     self.run_callbacks("teardown")
                     self._close_loaders()
             except BaseException:  # an interrupt, too
@@ -136,13 +148,24 @@ class BaseTrainer(RunState):
 
     def _do_train(self) -> None:
         """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
-        self.train_time_start = time.time()
+        self.train_time_start = clock.now()
         self.run_callbacks("on_train_start")
+        resume.settle(self, in_epoch=False)
         self.recovery.begin(self)
+        with self.interrupt.deferred():
+            self._run_epochs()
+        self.saver.finish(self)
+        self.final_eval()
+        if self.rank == 0:
+            if self.args.plots:
+                self._try(self.plot_metrics)
+            self.run_callbacks("on_train_end")
+
+    def _run_epochs(self) -> None:
         for epoch in itertools.count(self.start_epoch):
             self.epoch = epoch
             self._begin_epoch()
-            for index, batch in enumerate(self.train_loader):
+            for index, batch in resume.remaining_batches(self):
                 self.batch_index = index
                 self.run_callbacks("on_train_batch_start")
                 self.live.follow()
@@ -154,7 +177,7 @@ class BaseTrainer(RunState):
                 if self.args.plots and self.rank == 0 and self.iteration in self.plot_idx:
                     self.plot_training_samples(batch, self.iteration)
                 self.run_callbacks("on_train_batch_end")
-                if time_budget.is_up(self):
+                if between_batches.leaves_epoch(self):
                     break
             self.stop_training = ranks.any_of(self.stop_training)
             self._step_leftover_gradients()
@@ -162,17 +185,16 @@ class BaseTrainer(RunState):
             self._validate_if_due()
             self._handle_nan_recovery(self.epoch)
             self._record_epoch()
-            self.run_callbacks("on_fit_epoch_end")
+            try:
+                self.run_callbacks("on_fit_epoch_end")
+            finally:  # an epoch is not lost because a callback fails at its end
+                self.saver.end_epoch(self)
+            between_batches.after_epoch(self)
             if self.stop or self.stop_training:
                 break
-        self.final_eval()
-        if self.rank == 0:
-            if self.args.plots:
-                self._try(self.plot_metrics)
-            self.run_callbacks("on_train_end")
 
     def _begin_epoch(self) -> None:
-        self.epoch_time_start = time.time()
+        self.epoch_time_start = clock.now()
         self.tloss = None
         self.batch_index = 0
         self.freeze_layer_names = self.freeze_plan.enter(unwrap(self.model), self.epoch, self.freeze_layer_names)
@@ -182,7 +204,8 @@ class BaseTrainer(RunState):
         self._model_train()
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
-        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing)
+        resume.settle(self, in_epoch=True)
+        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=resume.starts_at(self))
         self.micro_batches.agree()
 
     def _end_epoch(self) -> None:
@@ -203,16 +226,17 @@ class BaseTrainer(RunState):
         self.guard.report(self.epoch + 1)
         self.micro_batches.after_validation(self)
         house_keeping.after_epoch(self)
-        self.epoch_time = time.time() - self.epoch_time_start
+        self.epoch_time = clock.now() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})
         self.stop |= bool(self.stopper(self.epoch + 1, self.fitness)) or self.epoch + 1 >= self.epochs
         self.stop |= self.stop_training
         time_budget.is_up(self)  # validation counts, too: no epoch is begun that has no time
         time_budget.replan(self)
+        self.saver.wait(self)  # best.pt is compared with
         self.new_best = ranks.broadcast(self._is_new_best())
         if self.args.save or self.stop:
-            self.random_states = ranks.gather(resume.random_state())
+            self.rank_states = ranks.gather(resume.rank_state(self))
             if self.rank == 0 and self.save_model() is not False:
                 self.run_callbacks("on_model_save")
         self.stop = ranks.any_of(self.stop)
@@ -337,13 +361,15 @@ class BaseTrainer(RunState):
         batches = len(self.train_loader)
         self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
+        schedule_settings.put_in_force(self)
+        images_in_step = self.batch_size * self.args.accumulate if self.args.accumulate else self.args.nbs
         optimizer = self.build_optimizer(
             unwrap(self.model),
             name=self.args.optimizer,
-            lr=self.args.lr0,
+            lr=self.args.lr0 * lr_scale_of(self.args),
             momentum=self.args.momentum,
-            decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs),
-            iterations=math.ceil(images / max(self.batch_size, self.args.nbs)) * self.epochs,
+            decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs, self.args.accumulate),
+            iterations=math.ceil(images / max(self.batch_size, images_in_step)) * self.epochs,
         )
         self.optimizer = returned(optimizer, self.build_optimizer)
         self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
@@ -484,7 +510,7 @@ class BaseTrainer(RunState):
 
     def save_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Add a row to results.csv and to `history`; None stands for a value that this epoch has not got."""
-        seconds = self.time_before + time.time() - self.train_time_start
+        seconds = self.time_before + time_budget.elapsed(self)
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
         if self.rank == 0:
@@ -501,20 +527,24 @@ class BaseTrainer(RunState):
         return self.fitness is not None and self.fitness > self.best_written
 
     def save_model(self, path: str | Path | None = None) -> bool:
-        """Write last.pt (everything), best.pt when this epoch is the best, and epoch{n}.pt; or one file at `path`."""
+        """Write last.pt (everything), best.pt when this epoch is the best, and epoch{n}.pt; or one file at `path`.
+
+        Only that one file is on the disk when this returns. The others follow from a thread (`saving.Saver`), unless
+        somebody looks at them: a trainer that overrides this method, or a callback of `on_model_save`.
+        """
         if path is not None:
             path = Path(path)
             save_checkpoint(path if path.is_absolute() else self.save_dir / path, resume.light_state(self))
             return True
         if self.new_best:
-            save_checkpoint(self.best, resume.light_state(self))
+            self.saver.light(self, self.best)
             self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
         for goal in self.goals.files_due(self.wdir):
-            save_checkpoint(self.goals.file(self.wdir, goal), resume.light_state(self))
+            self.saver.light(self, self.goals.file(self.wdir, goal))
             goal.written = goal.value
-        save_checkpoint(self.last, resume.full_state(self))
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:
-            save_checkpoint(self.wdir / f"epoch{self.epoch}.pt", resume.light_state(self))
+            self.saver.light(self, self.wdir / f"epoch{self.epoch}.pt")
+        self.saver.full(self)
         return True
 
     def final_eval(self) -> None:
@@ -572,7 +602,7 @@ class BaseTrainer(RunState):
 
     def _get_warmup_iterations(self, nb: int) -> int:
         """Length of the warm-up in batches, for epochs of `nb` batches."""
-        return warmup_iterations(self.epochs, self.args.warmup_epochs, nb)
+        return warmup_batches(self.args, self.epochs, nb)
 
     def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
         """The largest batch, of all ranks together, that fits into the part of the memory that `batch` names.
@@ -622,8 +652,7 @@ class BaseTrainer(RunState):
 
     def remaining_seconds(self) -> float:
         """What the epochs that are left will take, at the pace so far."""
-        done = self.epoch + 1 - self.start_epoch
-        return (time.time() - self.train_time_start) / done * max(self.epochs - self.epoch - 1, 0)
+        return time_budget.seconds_per_epoch(self) * max(self.epochs - self.epoch - 1, 0)
 
     def _mosaic_is_closed(self) -> bool:
         return self.args.close_mosaic > 0 and self.epoch >= self.epochs - self.args.close_mosaic

@@ -144,7 +144,7 @@ def test_validation_takes_smaller_pieces_and_finds_the_same(kind: str, train: Tr
     tight = train(Trainer, epochs=1, val=True)
     assert Narrow.shown[:4] == [1, 1, 1, 1]
     assert tight.validator.images_at_once == 1
-    assert load_checkpoint(tight.last)["run"]["micro_batches"] == {"limit": None, "validation_limit": 1}
+    assert load_checkpoint(tight.last)["run"]["ranks"][0]["micro_batches"] == {"limit": None, "validation_limit": 1}
     assert [event["evidence"]["reason"] for event in tight.guard.events] == ["validation"]
     for name, value in wide.metrics.items():
         if name.startswith("metrics/"):

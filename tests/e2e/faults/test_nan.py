@@ -254,7 +254,7 @@ def test_a_replayed_batch_has_the_loss_of_the_run(train: Train):
 
     def spoil(trainer: DetectionTrainer) -> None:
         if at((1, 0))(trainer):
-            seen.append(float(trainer.loss) / 4)
+            seen.append(float(trainer.loss.detach()) / 4)
             next(unwrap(trainer.model).parameters()).register_hook(lambda grad: grad * math.nan)
 
     found = replay(dump_of(train(callbacks={"on_before_backward": spoil}, batch_dumps=1, nan_patience=0, amp=False)))

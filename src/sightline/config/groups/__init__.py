@@ -18,10 +18,12 @@ from sightline.config.groups.data import DataSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
-from sightline.config.groups.optimisation import OptimisationSettings, WarmupSettings
+from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
 from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
+from sightline.config.groups.saving import SavingSettings
+from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.validation import ValidationSettings
 
 GROUPS: tuple[type[BaseModel], ...] = (
@@ -29,6 +31,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     DataSettings,
     ModelSettings,
     OptimisationSettings,
+    ScheduleSettings,
     WarmupSettings,
     AugmentationSettings,
     LossSettings,
@@ -36,6 +39,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     ValidationSettings,
     PredictionSettings,
     OutputSettings,
+    SavingSettings,
 )
 
 # Where a mode is better served by another default than training is. They count as defaults: nobody asked for them.

@@ -1,4 +1,4 @@
-"""Settings: how the weights are changed, and how that begins."""
+"""Settings: how the weights are changed. How the learning rate moves stands in schedule.py."""
 
 from __future__ import annotations
 
@@ -27,11 +27,8 @@ class OptimisationSettings(BaseModel):
         allowed=", ".join(OPTIMIZERS),
     )
     lr0: Number = setting(0.01, "Initial learning rate.", "train", ge=0, le=1)
-    lrf: Number = setting(0.01, "Final learning rate as a factor of lr0.", "train", ge=0, le=1)
-    cos_lr: Switch = setting(False, "Cosine instead of a straight line from lr0 to lr0·lrf.", "train")
     momentum: Number = setting(0.937, "Momentum, or beta1 of the Adam family.", "train", ge=0, le=1)
     weight_decay: Number = setting(0.0005, "Weight decay at the nominal batch.", "train", ge=0, le=1)
-    nbs: Whole = setting(64, "Nominal batch: gradients are gathered up to it.", "train", ge=1)
     ema: Switch = setting(
         True, "Validate and save an average of the weights; False: the weights themselves.", "train", new=True
     )
@@ -75,11 +72,3 @@ class OptimisationSettings(BaseModel):
         "train",
         allowed="True, False, auto, fp16, bf16, fp32",
     )
-
-
-class WarmupSettings(BaseModel):
-    """How the learning rate comes up at the start of a run."""
-
-    warmup_epochs: Number = setting(3.0, "Length in epochs; part of an epoch is allowed, 0 is off.", "train", ge=0)
-    warmup_momentum: Number = setting(0.8, "Momentum at the start.", "train", ge=0, le=1)
-    warmup_bias_lr: Number = setting(0.1, "Learning rate of biases at the start.", "train", ge=0, le=1)

@@ -12,7 +12,6 @@ class OutputSettings(BaseModel):
     """What is kept and shown."""
 
     save: Switch = setting(True, "Write checkpoints (train) or pictures (predict).", "train", "predict")
-    save_period: Whole = setting(-1, "Also keep a checkpoint every n epochs; off below 1.", "train", ge=-1)
     show: Switch = setting(False, "Show pictures in a window.", "predict")
     save_frames: Switch = setting(False, "Write each frame of a video as a picture.", "predict")
     save_txt: Switch = setting(False, "Write boxes as text.", "val", "predict")
