@@ -133,6 +133,11 @@ class MicroBatches:
 
     # ------------------------------------------------------------------ less at once
 
+    def halve(self, trainer: BaseTrainer, said: str) -> None:
+        """Memory ran out outside of a pass, where smaller pieces help by what they leave free."""
+        whole = trainer.images_in_batch
+        self._halve(trainer, whole if self.limit is None else min(self.limit, whole), said)
+
     def _halve(self, trainer: BaseTrainer, images: int, said: str) -> None:
         place = f"epoch {trainer.epoch + 1}, batch {trainer.batch_index + 1}"
         if images == 1:

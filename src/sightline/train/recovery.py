@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sightline.backends import ranks
+from sightline.backends.memory import is_out_of_memory, release
 from sightline.log import LOGGER
 from sightline.train.ema import unwrap
 from sightline.train.guard import Verdict
@@ -71,6 +72,19 @@ class Recovery:
         self.look(trainer, epoch_is_over=True)
         self._keep_if_good(trainer, only_check=self.waiting > 0 or not self._is_calm(trainer))
 
+    def after_failed_step(self, trainer: BaseTrainer, error: Exception) -> None:
+        """An optimizer step that ran out of memory may have moved a part of the weights: back, and smaller pieces.
+
+        Raises:
+            Exception: the error, if it is another one; and on several ranks, of which the others have made the step.
+        """
+        if not is_out_of_memory(error) or ranks.count() > 1:
+            raise error
+        said = release(error)
+        self._put_back(trainer)
+        trainer.micro_batches.halve(trainer, said)
+        self._say(trainer, "step_undone", f"the step that ran out of memory is undone. Back to {self._state()}")
+
     def _is_calm(self, trainer: BaseTrainer) -> bool:
         guard = trainer.guard
         median = guard.level.median()
@@ -128,18 +142,14 @@ class Recovery:
 
     def _go_back(self, trainer: BaseTrainer, reason: str) -> None:
         guard, settings = trainer.guard, trainer.args
-        self.snapshot.put_back(trainer)
-        self.waiting = 0
-        guard.drop()
+        self._put_back(trainer)
         guard.level.recent.clear()  # if this is how the loss is from now on, the run should get used to it
         guard.nan_row = guard.spike_row = guard.good_row = 0
-        trainer.last_opt_step = trainer.iteration
-        kept = f"iteration {self.snapshot.iteration + 1}"
         if guard.rollbacks >= settings.max_rollbacks:
             trainer.stop = trainer.stop_training = True
             LOGGER.error(
                 f"{_place(trainer)}: {reason}. The run went back {guard.rollbacks} times (max_rollbacks="
-                f"{settings.max_rollbacks}) and it did not help: it stops here with its last good weights, of {kept}. "
+                f"{settings.max_rollbacks}) and it did not help: it stops here with {self._state()}. "
                 "Look at the batches in its dumps/ with `sightline doctor replay`, or start again with a lower lr0 "
                 "or amp=False."
             )
@@ -152,11 +162,20 @@ class Recovery:
         self._say(
             trainer,
             "rollback",
-            f"{reason}. Back to the good state of {kept}; learning rates × {settings.rollback_lr_factor:g}{precision} "
+            f"{reason}. Back to {self._state()}; learning rates × {settings.rollback_lr_factor:g}{precision} "
             f"(rollback {guard.rollbacks}, at most {settings.max_rollbacks} before the run stops)",
             lr_factor=guard.lr_factor,
             precision=trainer.precision.name,
         )
+
+    def _put_back(self, trainer: BaseTrainer) -> None:
+        self.snapshot.put_back(trainer)
+        self.waiting = 0
+        trainer.guard.drop()
+        trainer.last_opt_step = trainer.iteration
+
+    def _state(self) -> str:
+        return f"the last good weights, of iteration {self.snapshot.iteration + 1}"
 
     @staticmethod
     def _say(trainer: BaseTrainer, kind: str, text: str, **evidence: object) -> None:

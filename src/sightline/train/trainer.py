@@ -277,7 +277,10 @@ class BaseTrainer(RunState):
     def _step(self) -> None:
         """`optimizer_step`, whoever wrote it, with the moments around it."""
         self.run_callbacks("on_before_optimizer_step")
-        self.optimizer_step()
+        try:
+            self.optimizer_step()
+        except Exception as error:
+            self.recovery.after_failed_step(self, error)
         self.guard.after_step()
         self.last_opt_step = self.iteration
         self.run_callbacks("on_after_optimizer_step")

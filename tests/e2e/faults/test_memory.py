@@ -117,6 +117,38 @@ def test_a_single_image_that_does_not_fit_ends_the_run_with_advice(train: Train)
     assert "imgsz" in str(caught.value)
 
 
+def test_a_step_that_runs_out_of_memory_is_undone(train: Train):
+    class Failing(DetectionTrainer):
+        weights: list[dict[str, torch.Tensor]]
+
+        def optimizer_step(self) -> None:
+            if self.epoch == 0 and self.batch_index == 1:
+                with torch.no_grad():
+                    next(unwrap(self.model).parameters()).mul_(3.0)  # a part of the weights has moved
+                raise MemoryError
+            super().optimizer_step()
+
+    start: list[torch.Tensor] = []
+    after: list[torch.Tensor] = []
+
+    def first(trainer: DetectionTrainer) -> torch.Tensor:
+        return next(unwrap(trainer.model).parameters()).detach().clone()
+
+    trainer = train(
+        Failing,
+        epochs=2,
+        callbacks={
+            "on_train_start": lambda t: start.append(first(t)),
+            "on_train_batch_end": lambda t: after.append(first(t)),
+        },
+    )
+    assert [event["kind"] for event in trainer.guard.events] == ["out_of_memory", "step_undone"]
+    assert torch.equal(after[1], start[0])
+    assert not torch.equal(after[2], start[0])  # and on it goes
+    assert trainer.micro_batches.limit == 2
+    assert trainer.optimizer.param_groups[0]["initial_lr"] == 0.001
+
+
 def test_other_errors_are_not_taken_for_memory(train: Train):
     with pytest.raises(RuntimeError, match="shape"):
         train(narrow(2, RuntimeError("shape mismatch")))
