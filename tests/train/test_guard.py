@@ -118,3 +118,17 @@ def test_what_waits_is_saved_with_the_rest():
         guard.gate(optimizer, torch.tensor(1.0), spike_factor=2)  # 3 > 2 × 1: the loss that was watched counts
         assert not guard.finite
     assert first.state_dict() == second.state_dict()
+
+
+def test_other_gains_begin_a_new_level():
+    guard = StepGuard()
+    guard.level.follow((7.5, 0.5, 1.5))
+    assert all(steps(guard, [1.0] * 30))
+    twin = StepGuard()
+    twin.load_state_dict(guard.state_dict())
+    for each in (guard, twin):
+        each.level.follow((7.5, 0.5, 1.5))
+        assert each.level.median() == 1.0
+        each.level.follow((75.0, 0.5, 1.5))
+        assert each.level.median() is None
+        assert steps(each, [20.0]) == [True]

@@ -1,6 +1,6 @@
 """Several processes that train one network together: how many, the group they form, and what they must agree on.
 
-Each rank takes its part of every batch, DistributedDataParallel averages the gradients, and so all ranks make the same
+Each rank takes its part of every batch, gradients are averaged over the ranks, and so all ranks make the same
 step. Samples are a function of (seed, epoch, index), and batch b of all ranks together holds the images that batch b
 of a single process would (data/sampler.py). What ranks tell each other in words is in backends/ranks.py; how they are
 started is in launch.py.
@@ -122,8 +122,9 @@ def _quiet_unless_main() -> Iterator[None]:
 
 
 def wrap(model: nn.Module) -> DistributedDataParallel:
-    """The model with gradients averaged over the ranks, and with the weights of rank 0 on all.
+    """The model with the weights of rank 0 on all ranks, and gradients averaged over them.
 
+    In the trainer's own step `average_gradients` does that; DDP itself where somebody calls `backward` outside of it.
     Frozen parameters are made known, too: DDP averages only what had a gradient when it was wrapped, so a layer that
     thaws later would go its own way on every rank. Parameters without part in a loss (frozen ones, a branch without
     objects) are found anew in every step.

@@ -16,7 +16,7 @@ class LossLevel:
 
     def __init__(self) -> None:
         self.recent: deque[float] = deque(maxlen=WINDOW)
-        self.key: Any = None  # what the size of the loss depends on
+        self.key: tuple[float, ...] | None = None  # what the size of the loss depends on
 
     def add(self, loss: float) -> None:
         if math.isfinite(loss):
@@ -31,15 +31,17 @@ class LossLevel:
         median = self.median() if factor else None
         return math.inf if median is None or median <= 0 else factor * median
 
-    def follow(self, key: Any) -> None:
+    def follow(self, key: tuple[float, ...]) -> None:
         """Forget everything when `key` (the gains of the loss, for instance) is not what it was."""
-        if key != self.key:
-            self.key = key
+        if self.key is not None and key != self.key:
             self.recent.clear()
+        self.key = key
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": list(self.recent)}
+        return {"recent": list(self.recent), "key": None if self.key is None else list(self.key)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.recent.clear()
         self.recent.extend(state.get("recent", []))
+        key = state.get("key")
+        self.key = None if key is None else tuple(key)
