@@ -41,6 +41,7 @@ class MicroBatches:
         self.limit: int | None = None
         self.validation_limit: int | None = None
         self._drain: BackwardDrain | None = None
+        self._loss_counts = True  # whether the loss asks for divisors; one of a user's own need not
 
     def forward_backward(self, trainer: BaseTrainer, batch: dict[str, Any]) -> dict[str, Any]:
         """Add the gradients of a batch to those that wait for their step, whatever memory there is.
@@ -102,7 +103,9 @@ class MicroBatches:
                 stack.enter_context(trainer.model.no_sync())
             if several:
                 stack.enter_context(_paced_statistics(unwrap(trainer.model), len(pieces)))
-                self._count(trainer, pieces, whole)
+                if self._loss_counts:
+                    self._count(trainer, pieces, whole)
+                    self._loss_counts = whole.used
             for piece in pieces:
                 whole.begin_piece()
                 # Copies of the dict: `preprocess_batch` writes into it, and an attempt may be repeated.
