@@ -144,7 +144,7 @@ def replay(dump: str | os.PathLike[str] | Mapping[str, Any], *, device: str | No
     content = dict(dump) if isinstance(dump, Mapping) else load_checkpoint(file)
     if content.get("kind") != KIND:
         raise CheckpointError(
-            f"{file} is no dump of a bad batch. Those are in dumps/ of a run folder, one file for each (batch_dumps)."
+            f"{file} is no dump of a bad batch. Those are in dumps/ of a run folder, one file for each (dump_batches)."
         )
     place = select_device(device)
     network = _network(content, file).to(place)

@@ -49,7 +49,7 @@ class BatchDumps:
 
     def keep(self, trainer: BaseTrainer, batch: dict[str, Any]) -> None:
         """After the backward pass of a batch: `batch` as the network saw it."""
-        if trainer.args.batch_dumps <= self.written or trainer.loss is None:
+        if trainer.args.dump_batches <= self.written or trainer.loss is None:
             self._last = self._before = self._suspect = None  # no memory for what nobody will ask for
             return
         loss = (trainer.loss.detach().float() / max(len(batch["img"]), 1)).reshape(1)
@@ -63,10 +63,10 @@ class BatchDumps:
     def write(
         self, trainer: BaseTrainer, *, reason: str, loss: float, grad_norm: float, epoch_is_over: bool
     ) -> str | None:
-        """Write the batch behind the step that was judged last, at most `batch_dumps` of them. Returns the file."""
+        """Write the batch behind the step that was judged last, at most `dump_batches` of them. Returns the file."""
         kept = self._suspect or (self._last if epoch_is_over else self._before)
         self._suspect = None
-        if kept is None or self.written >= trainer.args.batch_dumps or trainer.rehearsal is not None:
+        if kept is None or self.written >= trainer.args.dump_batches or trainer.rehearsal is not None:
             return None
         if trainer.world_size > 1 and not math.isfinite(loss) and math.isfinite(kept.loss.read()[0]):
             return None  # it was another rank's part
@@ -79,7 +79,7 @@ class BatchDumps:
             LOGGER.warning(f"the bad batch could not be written to {path} ({error}); the run goes on without")
             return None
         self.written += 1
-        more = "" if self.written < trainer.args.batch_dumps else "; it is the last that is written (batch_dumps)"
+        more = "" if self.written < trainer.args.dump_batches else "; it is the last that is written (dump_batches)"
         LOGGER.warning(f"The batch is in {path}{more}. `sightline doctor replay {path}` runs it again.")
         return str(path)
 

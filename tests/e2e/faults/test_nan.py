@@ -257,12 +257,12 @@ def test_a_replayed_batch_has_the_loss_of_the_run(train: Train):
             seen.append(float(trainer.loss.detach()) / 4)
             next(unwrap(trainer.model).parameters()).register_hook(lambda grad: grad * math.nan)
 
-    found = replay(dump_of(train(callbacks={"on_before_backward": spoil}, batch_dumps=1, nan_patience=0, amp=False)))
+    found = replay(dump_of(train(callbacks={"on_before_backward": spoil}, dump_batches=1, nan_patience=0, amp=False)))
     assert found.passes[0].loss == pytest.approx(seen[0], rel=1e-5)
 
 
 def test_the_number_of_dumps_is_bounded(train: Train):
-    trainer = train(poison_input(lambda trainer: True), batch_dumps=2, nan_patience=0, val=False)
+    trainer = train(poison_input(lambda trainer: True), dump_batches=2, nan_patience=0, val=False)
     assert len(list((trainer.save_dir / "dumps").iterdir())) == 2
 
 

@@ -42,7 +42,7 @@ class GuardSettings(BaseModel):
         new=True,
         ge=0,
     )
-    batch_dumps: Whole = setting(
+    dump_batches: Whole = setting(
         3, "Bad batches that are written to dumps/ of the run folder, for `sightline doctor replay`.", "train",
         new=True, ge=0,
     )  # fmt: skip
