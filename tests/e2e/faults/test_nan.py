@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from sightline.doctor.replay import replay
 from sightline.errors import CheckpointError
 from sightline.train.detect import DetectionTrainer
 from sightline.train.ema import unwrap
+from sightline.train.guard import Verdict
+from sightline.train.recovery import Recovery
 from train.test_trainer import make
 
 QUICK = {"epochs": 4, "nbs": 4, "warmup_epochs": 0.0, "optimizer": "SGD", "lr0": 0.001, "lrf": 1.0, "val": False}
@@ -195,6 +198,29 @@ def test_a_resumed_run_counts_on(train: Train):
     resumed.train()
     assert (resumed.guard.rollbacks, resumed.guard.lr_factor) == (1, 0.5)
     assert [group["initial_lr"] for group in resumed.optimizer.param_groups] == rates
+
+
+def test_a_rollback_takes_a_safer_number_format(train: Train):
+    hit = at((0, 0), (0, 1), (1, 0))
+    trainer = train(poison_input(hit), epochs=3, nan_patience=3, amp="bf16")
+    assert kinds(trainer)[-1] == "rollback"
+    assert trainer.guard.events[-1]["evidence"]["precision"] == "fp32"
+    assert (trainer.precision.name, trainer.args.amp) == ("fp32", "fp32")
+    saved = load_checkpoint(trainer.last)
+    assert (saved["args"]["amp"], saved["origins"]["amp"]) == ("fp32", "auto")
+    ended_well(trainer, 3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale", "expected"),
+    [(3.0, 1024.0, True), (3.0, 1.0, False), (math.nan, 1024.0, False)],
+    ids=["overflow while the scale comes down", "nothing left to halve", "the loss itself"],
+)
+def test_fp16_may_look_for_its_scale(loss: float, scale: float, expected: bool):
+    scaler = SimpleNamespace(is_enabled=lambda: True, get_scale=lambda: scale)
+    verdict = Verdict(finite=False, loss=loss, grad_norm=math.inf, limit=math.inf)
+    trainer: Any = SimpleNamespace(scaler=scaler)
+    assert Recovery._is_the_scalers_search(trainer, verdict) is expected
 
 
 # ------------------------------------------------------------------ the batch can be looked at
