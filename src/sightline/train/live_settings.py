@@ -29,7 +29,19 @@ READ_WHEN_NEEDED = {
 SCHEDULE = {"epochs", "momentum", *ScheduleSettings.model_fields, *WarmupSettings.model_fields}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}
 # Read when the trainer was made or its folder opened, before anything else of the set-up.
-READ_FIRST = {"device", "data", "seed", "deterministic", "task", "project", "name", "save_dir", "exist_ok", "resume"}
+READ_FIRST = {
+    "device",
+    "data",
+    "seed",
+    "deterministic",
+    "task",
+    "project",
+    "name",
+    "save_dir",
+    "exist_ok",
+    "resume",
+    "preset",
+}
 
 
 class LiveSettings:

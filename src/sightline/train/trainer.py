@@ -33,6 +33,7 @@ from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
 from sightline.losses.items import named_items
+from sightline.models.training_settings import settings_in_file
 from sightline.train import (
     between_batches,
     clip,
@@ -94,7 +95,7 @@ class BaseTrainer(RunState):
         overrides: Mapping[str, Any] | None = None,
         _callbacks: Any = None,
     ) -> None:
-        self.args: Settings = settings_of_run(cfg, overrides or {}, self.task)
+        self.args: Settings = settings_of_run(cfg, overrides or {}, self.task, settings_in_file)
         self.checkpoint: dict[str, Any] | None = self.check_resume()
         self.world_size = distributed.wanted(self.args)  # processes that train together
         self.ddp = self.world_size > 1

@@ -23,6 +23,7 @@ from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
 from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
+from sightline.config.groups.stages import StageSettings
 from sightline.config.groups.validation import ValidationSettings
 
 GROUPS: tuple[type[BaseModel], ...] = (
@@ -32,6 +33,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     OptimisationSettings,
     ScheduleSettings,
     WarmupSettings,
+    StageSettings,
     AugmentationSettings,
     LossSettings,
     ValidationSettings,
