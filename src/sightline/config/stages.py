@@ -38,8 +38,8 @@ def as_stages(limits: Mapping[str, float], other_names: Mapping[str, str]) -> Ca
         if open_ended:
             raise wrong_value(f"stage {open_ended[0]} has no `until`, so those after it would never begin")
         ends = [stage[UNTIL] for stage in stages if UNTIL in stage]
-        for kind in (lambda end: end < 1, lambda end: end >= 1):  # shares and epochs compare only in a run
-            alike = [end for end in ends if kind(end)]
+        # Shares and epochs compare only in a run, whose length is known.
+        for alike in ([end for end in ends if end < 1], [end for end in ends if end >= 1]):
             if alike != sorted(set(alike)):
                 raise wrong_value(f"`until` must grow from stage to stage, but is {', '.join(map(str, ends))}")
         return stages

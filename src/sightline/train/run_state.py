@@ -62,6 +62,7 @@ class RunState(Assignable):
         self.stop = False  # leave the batch loop, finish the epoch, end the run
         self.stop_training = False  # end the run after this epoch
         self.mixing = True  # mosaic and its kind; False from close_mosaic on
+        self.unstaged_augmentation: dict[str, float] = {}  # where no stage of augment_schedule says anything
         self.images_in_batch = 0
         self.loss: Tensor | None = None
         self.loss_items: dict[str, Tensor] = {}

@@ -51,6 +51,7 @@ from sightline.train import (
     run_folder,
     saving,
     schedule_settings,
+    stages,
     time_budget,
     watchdog,
 )
@@ -206,11 +207,13 @@ class BaseTrainer(RunState):
         self.run_callbacks("on_train_epoch_start")
         self.live.follow()
         self.schedule.at_epoch_start(self.epoch)
+        stages.enter(self, self.epoch)
         self._model_train()
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
         resume.settle(self, in_epoch=True)
-        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=resume.starts_at(self))
+        augmentation, start = stages.augmentation(self), resume.starts_at(self)
+        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=start, augmentation=augmentation)
 
     def _end_epoch(self) -> None:
         criterion = getattr(unwrap(self.model), "criterion", None)
@@ -318,6 +321,7 @@ class BaseTrainer(RunState):
         goals.put_in_force(self)
         self.set_class_weights()
         loss_settings.put_in_force(self)
+        stages.put_in_force(self)
         self.ema = build_ema(self.model, self.args)
         if not self.args.ema:
             self.in_force["ema"] = "off: the weights themselves are validated and saved"
