@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from sightline.config.load import make_settings
 from sightline.config.preset import FOLDER, preset_file, preset_names, preset_text
@@ -50,7 +51,6 @@ def test_a_users_own_value_wins_wherever_it_comes_from(name, tmp_path):
         by_keyword = make_settings("train", {"preset": name, **said}, origin="command line")
         assert (by_keyword.get(setting), by_keyword.origin(setting)) == (said[setting], "command line")
         file = tmp_path / "mine.yaml"
-        import yaml
 
         file.write_text(yaml.safe_dump({"preset": name, **said}))
         by_file = make_settings("train", {}, cfg=file)
@@ -108,7 +108,7 @@ def test_layers_between_preset_and_user(tmp_path):
     # A trainer makes settings again from those that the call has made: nothing changes places.
     again = make_settings("train", {}, base=settings, in_model_file=in_model_file)
     assert again == settings
-    resumed = make_settings(
-        "train", {"model": "my.yaml", "resume": True, "preset": "long-run"}, in_model_file=in_model_file
-    )
+    resumed = make_settings("train", {"model": "my.yaml", "resume": True}, in_model_file=in_model_file)
     assert (resumed.epochs, resumed.lr0) == (100, 0.01)  # a run that goes on has its settings
+    with pytest.raises(SettingValueError, match="preset=long-run with resume"):
+        make_settings("train", {"model": "my.yaml", "resume": True, "preset": "long-run"})

@@ -143,6 +143,12 @@ def _recipes(
     """The layers below the user's own: preset and model file. A run that goes on has its settings already."""
     asked = {name: value for layer in above for name, value in layer.values.items()}
     if asked.get("resume", base is not None and base.resume):
+        new = above[-1].values.get("preset")
+        if new is not None:
+            raise SettingValueError(
+                f"preset={new} with resume: a run that goes on has the settings it began with. Leave preset out, and "
+                "give the settings that are to change one by one."
+            )
         return []
     model = asked.get("model", None if base is None else base.model)
     carried = {} if in_model_file is None or model is None else dict(in_model_file(str(model)))
