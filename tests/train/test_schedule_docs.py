@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 from pathlib import Path
@@ -53,3 +54,14 @@ def test_the_formulas_of_the_page():
         for e in (0, 7, 49):
             given = {"e": e, "E": epochs, "lrf": lrf, "c": lambda x: (1 + math.cos(math.pi * x)) / 2}
             assert LrShape(kind, lrf=lrf).factor(e, epochs) == pytest.approx(eval(text, given))
+
+
+def test_the_picture_is_drawn_from_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = Path(__file__).resolve().parents[2] / "examples" / "plot_schedules.py"
+    spec = importlib.util.spec_from_file_location("plot_schedules", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    epochs, rates = script.rates(epochs=4, scheduler="constant", warmup_epochs=1, lr0=0.01)
+    assert rates == pytest.approx([min(epoch, 1) * 0.01 for epoch in epochs])
+    script.main([str(tmp_path / "mine.png"), "epochs=5", "scheduler=step"])
+    assert (tmp_path / "mine.png").stat().st_size > 1000

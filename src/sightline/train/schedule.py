@@ -29,6 +29,12 @@ def batches_per_step(settings: Settings) -> int:
     return settings.accumulate or accumulation_target(int(settings.batch), settings.nbs)
 
 
+def images_per_step(settings: Settings) -> int:
+    """Images behind a step: batch × accumulate, else `nbs` or one batch, whichever is more."""
+    batch = int(settings.batch)
+    return batch * settings.accumulate if settings.accumulate else max(batch, settings.nbs)
+
+
 def scaled_weight_decay(weight_decay: float, batch: int, nbs: int, accumulate: int | None = None) -> float:
     """Decay per step in proportion to the images behind a step.
 

@@ -64,6 +64,7 @@ from sightline.train.returned import checked_results, returned
 from sightline.train.run_state import RunState
 from sightline.train.schedule import (
     Schedule,
+    images_per_step,
     lr_scale_of,
     scaled_weight_decay,
     warmup_batches,
@@ -351,14 +352,13 @@ class BaseTrainer(RunState):
         self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
         schedule_settings.put_in_force(self)
-        images_in_step = self.batch_size * self.args.accumulate if self.args.accumulate else self.args.nbs
         optimizer = self.build_optimizer(
             unwrap(self.model),
             name=self.args.optimizer,
             lr=self.args.lr0 * lr_scale_of(self.args),
             momentum=self.args.momentum,
             decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs, self.args.accumulate),
-            iterations=math.ceil(images / max(self.batch_size, images_in_step)) * self.epochs,
+            iterations=math.ceil(images / images_per_step(self.args)) * self.epochs,
         )
         self.optimizer = returned(optimizer, self.build_optimizer)
         self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
