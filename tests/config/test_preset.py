@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from sightline.config.load import make_settings
+from sightline.config.moments import epoch_of
 from sightline.config.preset import FOLDER, preset_file, preset_names, preset_text
+from sightline.config.stages import stage_number
 from sightline.errors import SettingsError, SettingValueError
 
 # From the issue that asked for them.
@@ -19,7 +21,7 @@ WANTED = {
         "epochs": 600, "accumulate": 4, "scheduler": "cosine", "restart_epoch": 0.5, "restart_factor": 0.5,
         "mosaic_prob": 0.8, "degrees": 0, "translate": 0.1, "copy_paste": 0.1,
         "loss_schedule": [
-            {"until": 100, "box": 1.5, "cls": 0.8, "dfl": 0.5}, {"until": 450}, {"box": 0.7, "cls": 1.2, "dfl": 1.3},
+            {"until": 0.1667, "box": 1.5, "cls": 0.8, "dfl": 0.5}, {"until": 0.75}, {"box": 0.7, "cls": 1.2, "dfl": 1.3},
         ],
     },
     "fine-tune": {"lr0": 0.001, "epochs": 50},
@@ -38,6 +40,13 @@ def test_all_are_listed_and_say_what_they_are_for():
     assert set(preset_names()) == set(WANTED)
     for name in preset_names():
         assert preset_text(name).startswith("# ")
+
+
+def test_the_stages_of_the_long_run_change_where_the_issue_says():
+    settings = make_settings("train", {"preset": "long-run"})
+    stages = [stage_number(settings.loss_schedule, epoch, settings.epochs) for epoch in (0, 99, 100, 449, 450, 599)]
+    assert stages == [1, 1, 2, 2, 3, 3]
+    assert epoch_of(settings.restart_epoch, settings.epochs) == 300
 
 
 @pytest.mark.parametrize("name", WANTED)
