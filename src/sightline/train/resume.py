@@ -31,6 +31,7 @@ from sightline.models.origin import class_path, read_origin
 from sightline.models.rebuild import load_strictly, plain_description, rebuild
 from sightline.train import freeze, resume_rules, time_budget
 from sightline.train.ema import unwrap
+from sightline.train.schedule import Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -271,6 +272,9 @@ def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
         LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
     _say_what_is_different(trainer, run.get("made_with", {}))
     batch = f", batch {trainer.first_batch + 1} of {len(trainer.train_loader)}" if trainer.first_batch else ""
+    change = trainer.schedule.change_since(run["scheduler"]) if isinstance(trainer.schedule, Schedule) else ""
+    if change:
+        LOGGER.info(change)
     LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs}{batch} in {trainer.save_dir}")
 
 

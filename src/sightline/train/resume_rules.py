@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.config.settings import DEFAULTS
 from sightline.errors import SettingValueError
 from sightline.log import LOGGER
 from sightline.train import live_settings
 from sightline.train.lr_groups import LR_FACTORS
+from sightline.train.schedule import lr_scale, lr_scale_of
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
@@ -80,6 +82,13 @@ def _learning_rate(trainer: BaseTrainer, before: dict[str, Any]) -> None:
         group["initial_lr"] = trainer.args.lr0 * group.get("lr_factor", 1.0)
 
 
+def _lr_scale(trainer: BaseTrainer, before: dict[str, Any]) -> None:
+    """The factor that `lr_scale` asks for now in the place of the one before."""
+    was = lr_scale(*(before.get(name, DEFAULTS[name]) for name in LR_SCALE))
+    for group in trainer.optimizer.param_groups:
+        group["initial_lr"] *= lr_scale_of(trainer.args) / was
+
+
 def _weight_decay(trainer: BaseTrainer, before: dict[str, Any]) -> None:
     live_settings.APPLY["weight_decay"](trainer, before["weight_decay"])
 
@@ -97,10 +106,12 @@ def _accumulation(trainer: BaseTrainer, before: dict[str, Any]) -> None:
         trainer.schedule.accumulate = trainer.schedule.target
 
 
+LR_SCALE = ("lr_scale", "batch", "lr_base_batch", "lr_scale_damping")
 Apply = Callable[["BaseTrainer", dict[str, Any]], None]
 FORKS: tuple[tuple[tuple[str, ...], Apply], ...] = (
     (("lr0",), _learning_rate),
-    (("weight_decay", "batch", "nbs"), _weight_decay),  # decay follows the images behind a step
+    (LR_SCALE, _lr_scale),
+    (("weight_decay", "batch", "nbs", "accumulate"), _weight_decay),  # decay follows the images behind a step
     (("momentum",), _momentum),
-    (("batch", "nbs"), _accumulation),
+    (("batch", "nbs", "accumulate"), _accumulation),
 )
