@@ -15,8 +15,9 @@ from sightline.config.load import make_settings
 from sightline.errors import SettingValueError
 from sightline.train.detect import DetectionTrainer
 from sightline.train.stages import StagedGains
+from train.test_resume import Processes, differences, everything, finish
 from train.test_schedule_settings import small
-from train.test_trainer import Interrupted, same, weights
+from train.test_trainer import Interrupted
 
 STILL = {"optimizer": "SGD", "lr0": 0.0, "warmup_epochs": 0, "weight_decay": 0.0, "val": False}  # weights stay
 
@@ -77,6 +78,19 @@ def test_validation_weighs_as_training_does(tiny_data: Path, tmp_path: Path):
     assert staged == pytest.approx([2 * plain[0], 3 * plain[1]], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_two_ranks_are_in_the_same_stage(tiny_data: Path, tmp_path: Path):
+    def run(folder: str, **settings: Any) -> Any:
+        trainer = small(tiny_data, tmp_path / folder, epochs=2, nproc=2, **{**STILL, **settings})
+        trainer.train()
+        return trainer
+
+    plain, staged = run("a"), run("b", loss_schedule=[{"until": 1, "box": 2.0}, {"box": 3.0}], accumulate=2)
+    before, after = (trainer.history["train/box_loss"] for trainer in (plain, staged))
+    assert after == pytest.approx([2 * before[0], 3 * before[1]], rel=1e-5)
+    assert staged.in_force["accumulate"].startswith("4 images × 2 batches = 8 images")
+
+
 def test_staged_gains_are_the_settings_otherwise():
     settings = make_settings("train", {"box_loss_weight": 2.0, "epochs": 7})
     gains = StagedGains(settings)
@@ -123,21 +137,9 @@ def test_a_stage_gives_the_pixels_of_a_run_with_its_values(tiny_data: Path, tmp_
         assert not torch.equal(images(staged, epoch), images(plain, epoch))
 
 
-class InWorkers(DetectionTrainer):
-    """Prepares batches in two processes, as for a GPU."""
-
-    def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        from sightline.data.loader import build_loader
-
-        dataset = self.build_dataset(dataset_path, mode, batch_size)
-        return build_loader(
-            dataset, batch_size, shuffle=mode == "train", workers=2, seed=self.args.seed, accelerator=mode == "train"
-        )
-
-
 def test_stages_reach_worker_processes(tiny_data: Path, tmp_path: Path):
     here = loaders(tiny_data, tmp_path / "a", augment_schedule=STAGES)
-    there = loaders(tiny_data, tmp_path / "b", trainer=InWorkers, augment_schedule=STAGES)
+    there = loaders(tiny_data, tmp_path / "b", trainer=Processes, augment_schedule=STAGES)
     assert there.train_loader.workers == 2
     try:
         for epoch in (1, 2, 0):  # the same processes all along
@@ -146,26 +148,18 @@ def test_stages_reach_worker_processes(tiny_data: Path, tmp_path: Path):
         there.train_loader.close()
 
 
-def test_a_run_with_stages_resumes_exactly(tiny_data: Path, tmp_path: Path):
+@pytest.mark.parametrize("kind", [DetectionTrainer, Processes])
+def test_a_run_with_stages_and_restarts_is_the_same_however_often_it_stops(tiny_data: Path, tmp_path: Path, kind: Any):
+    """Every byte, stopped within epochs, before and after boundaries of stages, with gradients that wait for a step."""
     settings = {
-        "epochs": 3, "optimizer": "SGD", "close_mosaic": 1,
-        "augment_schedule": [{"until": 1, "degrees": 30}, {"degrees": 5, "transition": 2}],
+        "epochs": 3, "batch": 2, "optimizer": "MuSGD", "close_mosaic": 1, "accumulate": 3, "warmup_steps": 1,
+        "scheduler": "warm_restarts", "restart_epoch": 2, "scheduler_step": "iteration", "lr_min": 1e-3,
+        "augment_schedule": [{"until": 1, "degrees": 30, "mixup": 0.5}, {"degrees": 5, "transition": 2}],
         "loss_schedule": [{"until": 1, "box": 2.0}, {"box": 0.5, "transition": 1}],
     }  # fmt: skip
-    whole = small(tiny_data, tmp_path / "whole", **settings)
-    whole.train()
-
-    def stop(trainer: Any) -> None:
-        if trainer.epoch == 1:
-            raise Interrupted
-
-    cut = small(tiny_data, tmp_path / "cut", **settings)
-    cut.add_callback("on_fit_epoch_end", stop)
-    with pytest.raises(Interrupted):
-        cut.train()
-    resumed = DetectionTrainer(overrides={"resume": str(cut.last)})
-    resumed.train()
-    assert same(weights(whole.last), weights(resumed.last))
+    whole = finish(small(tiny_data, tmp_path / "whole", kind, **settings))
+    again = finish(small(tiny_data, tmp_path / "again", kind, **settings), 0, 4, 6, 9)
+    assert differences(everything(whole), everything(again)) == []
 
 
 def test_what_would_not_be_in_force_is_refused(tiny_data: Path, tmp_path: Path):
