@@ -15,7 +15,7 @@ from sightline.errors import SettingsError, SettingValueError
 WANTED = {
     "small-data": {"lr0": 0.001, "freeze": 15, "warmup_epochs": 10},
     "high-res": {"lr0": 0.0015, "batch": 32, "imgsz": 1280},
-    "many-classes": {"lr0": 0.0025, "cls_loss_weight": 0.8},
+    "many-classes": {"lr0": 0.0025, "cls": 0.5 * 0.8},
     "realtime": {"optimizer": "AdamW", "lr0": 0.003, "weight_decay": 0.05},
     "long-run": {
         "epochs": 600, "accumulate": 4, "scheduler": "cosine", "restart_epoch": 0.5, "restart_factor": 0.5,
@@ -71,6 +71,18 @@ def test_the_other_way_of_saying_it_wins_too():
     settings = make_settings("train", {"preset": "long-run", "nbs": 32, "cos_lr": False})
     assert (settings.accumulate, settings.nbs, settings.scheduler) == (None, 32, None)
     assert make_settings("train", {"preset": "small-data", "warmup_steps": 50}).warmup_epochs == 3.0
+
+
+def test_stages_of_a_preset_leave_alone_what_the_user_has_said(tmp_path, caplog):
+    own = tmp_path / "mine.yaml"
+    own.write_text("augment_schedule: [{until: 5, mosaic: 0.5, degrees: 5}, {mosaic: 0.1}]\n")
+    with caplog.at_level("INFO", logger="sightline"):
+        settings = make_settings("train", {"preset": str(own), "mosaic": 0.9})
+    assert settings.augment_schedule == [{"until": 5, "degrees": 5.0}, {}]
+    assert "mosaic=0.9 of your own" in caplog.text
+    both = make_settings("train", {"augment_schedule": [{"mosaic": 0.1}], "mosaic": 0.9})  # both the user's
+    assert both.augment_schedule == [{"mosaic": 0.1}]
+    assert make_settings("train", {"preset": "long-run", "loss_schedule": None}).loss_schedule is None
 
 
 def test_names_in_other_spellings_and_files_of_the_users_own(tmp_path, monkeypatch):

@@ -200,7 +200,7 @@ def test_changes_while_it_runs_are_in_force(tiny_data: Path, tmp_path: Path, cap
         if t.iteration == 3:
             t.args.nbs = 8
         if t.iteration == 4:
-            t.args.scheduler = "constant"
+            t.scheduler = "constant"  # the setting; an object would be a scheduler of torch's kind
             t.args.lr_scale, t.args.lr_base_batch = "linear", 2
         decays.append(t.optimizer.param_groups[0]["weight_decay"])
 

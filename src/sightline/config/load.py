@@ -16,6 +16,7 @@ from sightline.config.command_line import CommandLine, parse_command_line
 from sightline.config.groups import MODE_DEFAULTS
 from sightline.config.preset import NOT_IN_A_PRESET, preset_file
 from sightline.config.settings import AUTO, CODE, DEFAULT, DEFAULTS, MODEL_FILE, PRESET, Settings
+from sightline.config.stages import AUGMENTATIONS
 from sightline.config.support import check_supported
 from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError, SettingValueError
 from sightline.log import LOGGER
@@ -100,6 +101,7 @@ def make_settings(
         rivals.replace(values, origins, new, layer.origin, DEFAULTS, silent={DEFAULT, AUTO}, quiet=quiet)
         values.update(new)
         origins.update(dict.fromkeys(new, layer.origin))
+    _own_values_win(values, origins, quiet=quiet)
     values["mode"], origins["mode"] = mode, DEFAULT  # an unknown mode fails the check of that setting
 
     settings = Settings.from_dict(values, origins)
@@ -122,6 +124,20 @@ class _Layer(NamedTuple):
         taken = {name for name, origin in origins.items() if _rank(origin) > _rank(self.origin)}
         taken |= rivals.replaced_by(taken)
         return {name: value for name, value in self.values.items() if name not in taken}
+
+
+def _own_values_win(values: dict[str, Any], origins: dict[str, str], *, quiet: bool) -> None:
+    """Take out of a recipe's `augment_schedule` what the user has said a value for: it would not be in force."""
+    schedule, origin = values["augment_schedule"], origins.get("augment_schedule", DEFAULT)
+    if origin not in _RECIPES or not isinstance(schedule, list):
+        return
+    own = [name for name in AUGMENTATIONS if _rank(origins.get(name, DEFAULT)) > _rank(origin)]
+    kept = [{key: value for key, value in stage.items() if key not in own} for stage in schedule]
+    if kept != schedule:
+        values["augment_schedule"] = kept
+        if not quiet:
+            said = ", ".join(f"{name}={values[name]}" for name in own)
+            LOGGER.info(f"{said} of your own: augment_schedule of the {origin} leaves it alone")
 
 
 _RECIPES = (PRESET, MODEL_FILE)
