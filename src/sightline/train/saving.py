@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.artifacts.checkpoint import OVERHEAD, size_of, snapshot
+from sightline.artifacts.tables import ResultsTable
 from sightline.artifacts.writer import CheckpointWriter, Job
 from sightline.backends import ranks
 from sightline.backends.pulse import PULSE
+from sightline.errors import OutputError
 from sightline.files import free_space, previous_of, remove_unfinished
 from sightline.log import LOGGER
 from sightline.train import resume
@@ -34,6 +36,7 @@ class Saver:
         self._light: dict[str, Any] | None = None  # of this epoch; best.pt and its kind hold the same
         self._jobs: list[Job] = []
         self._full = False  # whether `save_model` asked for last.pt
+        self._rows: list[dict[str, float | None]] = []  # of results.csv, that are not there yet
         self._batches = 0  # since the last save
         self._moment = time.monotonic()  # of the last save; not the clock, which people set
         self._asked_room = False
@@ -109,6 +112,19 @@ class Saver:
                 f"to {needed / 2**20:.0f} MB. Free some space: the run goes on, but what it cannot save it can lose."
             )
 
+    def add_row(self, table: Path, row: dict[str, float | None]) -> None:
+        """Add a row to results.csv; on a full disk it waits for the next one."""
+        self._rows.append(row)
+        try:
+            self._write_rows(table)
+        except OutputError as error:
+            LOGGER.warning(f"{error} The run goes on, and the row is written with the next one.")
+
+    def _write_rows(self, table: Path) -> None:
+        while self._rows:
+            ResultsTable(table).append(self._rows[0])
+            self._rows.pop(0)
+
     # ------------------------------------------------------------------ waiting
 
     def wait(self, trainer: BaseTrainer) -> None:
@@ -130,6 +146,7 @@ class Saver:
             self.wait(trainer)
         if self.writer.failure is not None:
             raise self.writer.failure
+        self._write_rows(trainer.csv)
 
     def close(self, *, wait: bool) -> None:
         self.writer.close(wait=wait)

@@ -498,7 +498,7 @@ class BaseTrainer(RunState):
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
         if self.rank == 0:
-            ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
+            self.saver.add_row(self.csv, {"epoch": self.epoch + 1, "time": seconds, **metrics})
 
     def progress_string(self) -> str:
         """A line that the console shows when an epoch begins, such as the names of columns; "" for none."""
