@@ -75,14 +75,12 @@ def clean(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def result(folder: Path) -> dict[str, Any]:
     """Final weights of all kinds, and the table without its column of seconds."""
     last, best = (load_checkpoint(folder / "weights" / name) for name in ("last.pt", "best.pt"))
-    rows = [line.split(",") for line in (folder / "results.csv").read_text().splitlines()]
+    head, *rows = [line.split(",") for line in (folder / "results.csv").read_text().splitlines()]
     found = {f"raw {name}": value for name, value in last["run"]["raw_model"].items()}
     found |= {f"last {name}": value for name, value in last["model"].items()}
     found |= {f"best {name}": value for name, value in best["model"].items()}
-    return {
-        **found,
-        "results": [[value for value, head in zip(row, rows[0], strict=True) if head != "time"] for row in rows],
-    }
+    seconds = head.index("time")
+    return {**found, "results": [row[:seconds] + row[seconds + 1 :] for row in (head, *rows)]}
 
 
 def different(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

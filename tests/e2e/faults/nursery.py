@@ -1,5 +1,5 @@
-"""A process that has everything imported and forks a run for each line that it reads, so that a run that is killed costs
-a second and not the start of Python. What it prints: the number of the process, and then what became of it.
+"""A process that has everything imported and forks a run for each line that it reads, so that a run that is killed
+costs a second and not the start of Python. It prints the number of the process, and then what became of it.
 
 A line is JSON: `settings`; `log`, where the run's output goes; `die`, the place in a save at which it kills itself, and
 in the how-manieth save; `cli`, to go through the command line.
