@@ -506,7 +506,7 @@ class BaseTrainer(RunState):
 
     def _is_new_best(self) -> bool:
         """Against the best.pt on the disk, so that it exists whatever a user's `validate` returns or sets."""
-        if self.best_written is None or not self.best.exists():
+        if self.best_written is None or not self.saver.writer.has(self.best):
             return True
         return self.fitness is not None and self.fitness > self.best_written
 
@@ -523,7 +523,7 @@ class BaseTrainer(RunState):
         if self.new_best:
             self.saver.light(self, self.best)
             self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
-        for goal in self.goals.files_due(self.wdir):
+        for goal in self.goals.files_due(self.wdir, self.saver.writer.has):
             self.saver.light(self, self.goals.file(self.wdir, goal))
             goal.written = goal.value
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:

@@ -56,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.build(tmp_path_factory.mktemp("fault data"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nursery(data: Path) -> Iterator[Nursery]:
     nursery = Nursery(data)
     yield nursery
@@ -64,7 +64,7 @@ def nursery(data: Path) -> Iterator[Nursery]:
     nursery.process.wait(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clean(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a run without faults ends with."""
     folder = tmp_path_factory.mktemp("clean") / "run"

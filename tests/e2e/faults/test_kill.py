@@ -13,12 +13,13 @@ import pytest
 
 from e2e.faults.conftest import Nursery, different, log, result
 
-PLACES = ("write", "fsync", "link", "replace", "rename")
 
-
-def test_killed_at_every_stage_of_a_save(nursery: Nursery, clean: dict[str, Any], tmp_path: Path):
+@pytest.mark.parametrize(
+    "places", [("write", "replace", "rename"), pytest.param(("fsync", "link"), marks=pytest.mark.slow)]
+)
+def test_killed_within_a_save(places: tuple[str, ...], nursery: Nursery, clean: dict[str, Any], tmp_path: Path):
     folder = tmp_path / "run"
-    for place in PLACES:
+    for place in places:
         assert nursery.run(folder, die=(place, 2)) == -signal.SIGKILL, f"{place}: {log(folder)}"
     assert nursery.run(folder) == 0, log(folder)
     assert different(clean, result(folder)) == []

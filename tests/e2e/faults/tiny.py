@@ -11,7 +11,7 @@ import numpy as np
 SIDE = 64
 # Four batches an epoch, two of them a step; mosaic on, closed for the last epoch.
 RUN: dict[str, Any] = {
-    "model": "yolo26n.yaml", "imgsz": SIDE, "batch": 4, "nbs": 8, "epochs": 3, "close_mosaic": 1, "workers": 0,
+    "model": "yolo26n.yaml", "imgsz": SIDE, "batch": 4, "nbs": 8, "epochs": 2, "close_mosaic": 1, "workers": 0,
     "warmup_epochs": 0.5, "plots": False, "amp": False, "device": "cpu", "optimizer": "SGD", "lr0": 0.01,
     "save_every_steps": 1,
 }  # fmt: skip
