@@ -92,8 +92,8 @@ def stop_after(step: int) -> Any:
     return ask
 
 
-def finish(trainer: Any, *stops: int) -> Any:
-    """Run to the end, stopped and gone on with after each of these batches."""
+def finish(trainer: Any, *stops: int, change: dict[str, Any] | None = None) -> Any:
+    """Run to the end, stopped and gone on with after each of these batches, with these settings changed."""
     kind = type(trainer)
     for step in stops:
         trainer.add_callback(Chance())
@@ -103,7 +103,7 @@ def finish(trainer: Any, *stops: int) -> Any:
         assert caught.value.code == 143
         state = load_checkpoint(trainer.last)
         assert state["epoch"] * 4 + state["run"]["batches_done"] == step + 1
-        trainer = kind(overrides={"resume": str(trainer.last)})
+        trainer = kind(overrides={"resume": str(trainer.last), **(change or {})})
     trainer.add_callback(Chance())
     trainer.train()
     return trainer

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 # What the states in a checkpoint decide, so that another value would not be in force.
 REFUSED = frozenset({"task", "optimizer", *LR_FACTORS, "single_cls", "pretrained", "cls_remap", "norm"})
 
-# Weights come out the same to the last bit (a run may end sooner or later, and keep or show other things).
+# Where things are, what is shown and kept beside the weights, and how fast: the weights come out the same to the last
+# bit. What validation measures is not among them: it decides when a run stops early, and a last step depends on that.
 KEEPS = frozenset(
     {
-        "resume", "model", "cfg", "mode", "project", "name", "save_dir", "exist_ok", "verbose", "plots",
-        "save", "save_period", "save_every_steps", "save_minutes", "watchdog", "dry_run", "workers", "cache",
-        "cache_budget_gb", "patience", "val_interval", "val", "log_metrics", "save_json", "coco_eval",
-        "conf", "iou", "max_det", "nms", "agnostic_nms", "split", "time",
+        "resume", "model", "cfg", "mode", "project", "name", "save_dir", "exist_ok", "verbose", "plots", "dry_run",
+        "save", "save_period", "save_every_steps", "save_minutes", "watchdog", "workers", "cache", "cache_budget_gb",
+        "log_metrics", "save_json", "coco_eval",
     }
 )  # fmt: skip
 
