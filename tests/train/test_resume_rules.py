@@ -83,7 +83,7 @@ def test_what_a_step_is_made_of_follows(last: Path):
     trainer.add_callback("on_train_batch_start", lambda t: seen.append([dict(g) for g in t.optimizer.param_groups]))
     trainer.train()
     assert {group["momentum"] for group in seen[0]} == {0.8}
-    assert {group["weight_decay"] for group in seen[0]} == {0.0, pytest.approx(0.01)}
+    assert sorted({group["weight_decay"] for group in seen[0]}) == pytest.approx([0.0, 0.01])
     assert trainer.accumulate == 2
 
 
@@ -93,7 +93,7 @@ def test_what_keeps_the_trajectory_keeps_it(tiny_data: Path, tmp_path: Path, sai
     other = {"save_every_steps": 2, "workers": 3, "cache": "ram", "coco_eval": True, "save_period": 1, "watchdog": 0}
     assert other.keys() <= resume_rules.KEEPS
     found = differences(whole, everything(finish(cut, 2, change=other)))
-    assert found == []
+    assert [name for name in found if "metrics/coco" not in name] == []  # columns that were not there before
     assert said == []
 
 

@@ -322,8 +322,8 @@ def settle(trainer: BaseTrainer, *, in_epoch: bool) -> None:
         _restore_rank(trainer, run)
         _restore_frozen(trainer, checkpoint)
         trainer._model_train()
-    _restore_optimizer(trainer, checkpoint)
     _restore_scheduler(trainer, run)
+    _restore_optimizer(trainer, checkpoint)
     _restore_callbacks(trainer, run, quiet=True)
     states = run["ranks"]
     if trainer.rank < len(states):  # more ranks than before have fresh ones
