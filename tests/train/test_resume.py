@@ -192,3 +192,10 @@ def test_no_batch_is_prepared_twice(tiny_data: Path, tmp_path: Path):
     resumed.train()
     assert len(asked) == 2  # the last batch of two images
     assert previous_of(trainer.last).exists()
+
+
+@pytest.mark.slow
+def test_in_half_precision(tiny_data: Path, tmp_path: Path):
+    a, b = (make(tiny_data, tmp_path / name, **{**RUN, "amp": "bf16"}) for name in ("whole", "stopped"))
+    assert a.precision.name == "bf16"
+    assert differences(everything(finish(a)), everything(finish(b, 2, 7))) == []
