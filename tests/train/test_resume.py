@@ -162,7 +162,7 @@ def test_with_workers(whole: dict[str, Any], tiny_data: Path, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [DetectionTrainer, Processes])
-@pytest.mark.parametrize("step", range(11))
+@pytest.mark.parametrize("step", range(12))
 def test_stopped_after_each_batch(step: int, kind: Any, whole: dict[str, Any], tiny_data: Path, tmp_path: Path):
     found = differences(whole, everything(finish(make(tiny_data, tmp_path, kind, **RUN), step)))
     assert [name for name in found if not name.endswith("run.trainer")] == []

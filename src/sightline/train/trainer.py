@@ -1,6 +1,6 @@
 """The training loop, and the methods that a task or a user fills in or replaces.
 
-`_do_train` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
+`_run_epochs` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
 training itself (console, trackers, …) is a callback.
 """
 
@@ -146,7 +146,7 @@ class BaseTrainer(RunState):
                 raise
 
     def _do_train(self) -> None:
-        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
+        """The epochs, then the best weights as they will be used."""
         self.train_time_start = clock.now()
         self.run_callbacks("on_train_start")
         resume.settle(self, in_epoch=False)
@@ -160,6 +160,7 @@ class BaseTrainer(RunState):
             self.run_callbacks("on_train_end")
 
     def _run_epochs(self) -> None:
+        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
         for epoch in itertools.count(self.start_epoch):
             self.epoch = epoch
             self._begin_epoch()
