@@ -67,7 +67,9 @@ def test_another_lr0_scales_every_group_and_is_said(last: Path, said: list[str])
     assert [column == pytest.approx(slow, rel=1e-4) for column in columns].count(True) == 3
 
 
-@pytest.mark.parametrize(("shape", "settings"), [(line, {}), (cosine, {"cos_lr": True})])
+@pytest.mark.parametrize(
+    ("shape", "settings"), [(line, {}), pytest.param(cosine, {"cos_lr": True}, marks=pytest.mark.slow)]
+)
 def test_more_epochs_stretch_the_schedule(shape: Any, settings: dict[str, Any], last: Path):
     trainer = DetectionTrainer(overrides={"resume": str(last), "epochs": 3, **settings})
     trainer.train()
@@ -87,6 +89,7 @@ def test_what_a_step_is_made_of_follows(last: Path):
     assert trainer.accumulate == 2
 
 
+@pytest.mark.slow
 def test_what_keeps_the_trajectory_keeps_it(tiny_data: Path, tmp_path: Path, said: list[str]):
     whole = everything(finish(make(tiny_data, tmp_path / "a", **{**RUN, "epochs": 2})))
     cut = make(tiny_data, tmp_path / "b", **{**RUN, "epochs": 2})

@@ -73,11 +73,14 @@ def put_in_force(trainer: BaseTrainer, before: dict[str, Any]) -> None:
 
 
 def _learning_rate(trainer: BaseTrainer, before: dict[str, Any]) -> None:
-    if before["lr0"]:
-        live_settings.APPLY["lr0"](trainer, before["lr0"])
-        return
-    for group in trainer.optimizer.param_groups:  # from 0 no ratio leads anywhere
-        group["initial_lr"] = trainer.args.lr0 * group.get("lr_factor", 1.0)
+    """Every group keeps its ratio, and its place in warm-up and schedule."""
+    for group in trainer.optimizer.param_groups:
+        if before["lr0"]:
+            for name in ("initial_lr", "lr"):
+                group[name] *= trainer.args.lr0 / before["lr0"]
+        else:  # from 0 no ratio leads anywhere
+            scale: float = getattr(trainer.schedule, "scale", 1.0)
+            group["initial_lr"] = trainer.args.lr0 * scale * group.get("lr_factor", 1.0)
 
 
 def _weight_decay(trainer: BaseTrainer, before: dict[str, Any]) -> None:
@@ -92,15 +95,9 @@ def _momentum(trainer: BaseTrainer, before: dict[str, Any]) -> None:
             group["betas"] = (trainer.args.momentum, group["betas"][1])
 
 
-def _accumulation(trainer: BaseTrainer, before: dict[str, Any]) -> None:
-    if hasattr(trainer.schedule, "target"):  # a schedule of torch has none
-        trainer.schedule.accumulate = trainer.schedule.target
-
-
 Apply = Callable[["BaseTrainer", dict[str, Any]], None]
 FORKS: tuple[tuple[tuple[str, ...], Apply], ...] = (
     (("lr0",), _learning_rate),
-    (("weight_decay", "batch", "nbs"), _weight_decay),  # decay follows the images behind a step
+    (("weight_decay", "batch", "nbs", "accumulate"), _weight_decay),  # decay follows the images behind a step
     (("momentum",), _momentum),
-    (("batch", "nbs"), _accumulation),
 )

@@ -56,6 +56,7 @@ def test_a_truncated_last_is_replaced_by_the_one_before(nursery: Nursery, clean:
     assert different(clean, result(folder)) == []
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(nursery: Nursery, tmp_path: Path):
     folder = tmp_path / "run"
     process = nursery.start(folder, settings={"epochs": 100, "save_every_steps": 0})

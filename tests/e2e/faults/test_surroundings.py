@@ -169,6 +169,7 @@ def test_clock_and_name_of_the_machine(
     assert 0 < run.epoch_time < 600
 
 
+@pytest.mark.slow
 def test_a_time_budget_does_not_look_at_the_clock(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path):
     """An hour is not over because somebody sets the clock to next year."""
     run = trainer(tmp_path / "run", data, time=1.0, epochs=2, val=False)
