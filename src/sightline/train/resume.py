@@ -272,8 +272,9 @@ def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     if trainer.best_written is not None and math.isfinite(trainer.best_written) and not trainer.best.exists():
         LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
     _say_what_is_different(trainer, run.get("made_with", {}))
-    batch = f", batch {trainer.first_batch + 1} of {len(trainer.train_loader)}" if trainer.first_batch else ""
-    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs}{batch} in {trainer.save_dir}")
+    done, batches = trainer.first_batch, len(trainer.train_loader)
+    place = "" if not done else f", batch {done + 1} of {batches}" if done < batches else ", after its last batch,"
+    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs}{place} in {trainer.save_dir}")
 
 
 def _set_aside(trainer: BaseTrainer, read_from: Path) -> None:

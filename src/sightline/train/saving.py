@@ -19,6 +19,7 @@ from sightline.train import resume
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
+LONG_VALIDATION = 20.0  # seconds; schedulers kill 30 s after their SIGTERM, as a rule
 FILES_OF_A_RUN = 3  # last.pt, last.prev.pt and the one that is being written
 
 
@@ -39,6 +40,8 @@ class Saver:
         self._rows: list[dict[str, float | None]] = []  # of results.csv, that are not there yet
         self._batches = 0  # since the last save
         self._moment = time.monotonic()  # of the last save; not the clock, which people set
+        self._last_batch = self._moment  # when the batches of the epoch were at their end
+        self._validation = 0.0  # seconds from there to the end of the epoch, the last time
         self._asked_room = False
 
     # ------------------------------------------------------------------ in the middle of an epoch
@@ -49,10 +52,13 @@ class Saver:
         self._batches += 1
         if trainer.rank or not settings.save or self.writer.busy:
             return False
-        steps, minutes = settings.save_every_steps, settings.save_minutes
-        return bool(steps and self._batches >= steps) or bool(
-            minutes and time.monotonic() - self._moment >= minutes * 60
-        )
+        now, steps, minutes = time.monotonic(), settings.save_every_steps, settings.save_minutes
+        if trainer.batch_index + 1 == len(trainer.train_loader):
+            self._last_batch = now
+            # A signal waits for the validation, and whoever sent it may not.
+            if minutes and self._validation > LONG_VALIDATION:
+                return True
+        return bool(steps and self._batches >= steps) or bool(minutes and now - self._moment >= minutes * 60)
 
     def save_position(self, trainer: BaseTrainer) -> None:
         """Write last.pt as of now, in the middle of an epoch."""
@@ -79,6 +85,7 @@ class Saver:
 
     def end_epoch(self, trainer: BaseTrainer) -> None:
         """After everything else of an epoch, on all ranks: what `save_model` has asked for goes to the disk."""
+        self._validation = time.monotonic() - self._last_batch
         (due,) = ranks.highest(int(self._full or bool(self._jobs)))
         if not due:
             return

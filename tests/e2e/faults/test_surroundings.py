@@ -183,3 +183,20 @@ def test_a_time_budget_does_not_look_at_the_clock(monkeypatch: pytest.MonkeyPatc
     run.train()
     assert run.epoch == 2
     assert run.epochs > 100  # what fits into an hour
+
+
+def test_a_long_validation_is_saved_before(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path):
+    """Whoever sends SIGTERM during it may not wait for its end."""
+    monkeypatch.setattr("sightline.train.saving.LONG_VALIDATION", 0.0)
+    run = trainer(tmp_path / "run", data, save_every_steps=0)
+    found: list[tuple[int, int | None]] = []
+
+    def look(validator: Any) -> None:
+        run.saver.wait(run)
+        if run.last.exists():
+            state = load_checkpoint(run.last)
+            found.append((state["epoch"], state["run"]["batches_done"]))
+
+    run.add_callback("on_val_start", look)
+    run.train()
+    assert found[0] == (1, 4)  # nobody knows yet how long that of the first epoch takes
