@@ -171,7 +171,9 @@ def _quiet_worker(_: int) -> None:
 def _outlast_signals() -> None:
     """Ctrl-C and schedulers signal all processes at once, but the main one still needs its batch: it finishes the step
     and then ends its workers. One that it ends by a signal, or that it forgets, is gone after a while."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
 

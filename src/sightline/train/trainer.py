@@ -1,6 +1,6 @@
 """The training loop, and the methods that a task or a user fills in or replaces.
 
-`_do_train` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
+`_run_epochs` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
 training itself (console, trackers, …) is a callback.
 """
 
@@ -149,7 +149,7 @@ class BaseTrainer(RunState):
                 raise
 
     def _do_train(self) -> None:
-        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
+        """The epochs, then the best weights as they will be used."""
         self.train_time_start = clock.now()
         self.run_callbacks("on_train_start")
         resume.settle(self, in_epoch=False)
@@ -163,6 +163,7 @@ class BaseTrainer(RunState):
             self.run_callbacks("on_train_end")
 
     def _run_epochs(self) -> None:
+        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
         for epoch in itertools.count(self.start_epoch):
             self.epoch = epoch
             self._begin_epoch()
@@ -503,7 +504,7 @@ class BaseTrainer(RunState):
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
         if self.rank == 0:
-            ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
+            self.saver.add_row(self.csv, {"epoch": self.epoch + 1, "time": seconds, **metrics})
 
     def progress_string(self) -> str:
         """A line that the console shows when an epoch begins, such as the names of columns; "" for none."""
@@ -511,7 +512,7 @@ class BaseTrainer(RunState):
 
     def _is_new_best(self) -> bool:
         """Against the best.pt on the disk, so that it exists whatever a user's `validate` returns or sets."""
-        if self.best_written is None or not self.best.exists():
+        if self.best_written is None or not self.saver.writer.has(self.best):
             return True
         return self.fitness is not None and self.fitness > self.best_written
 
@@ -528,7 +529,7 @@ class BaseTrainer(RunState):
         if self.new_best:
             self.saver.light(self, self.best)
             self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
-        for goal in self.goals.files_due(self.wdir):
+        for goal in self.goals.files_due(self.wdir, self.saver.writer.has):
             self.saver.light(self, self.goals.file(self.wdir, goal))
             goal.written = goal.value
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:
