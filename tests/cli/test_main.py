@@ -119,7 +119,7 @@ def test_a_run_that_goes_on_needs_no_model_or_data(stub: Stub, tmp_path: Path):
         ("train model=a.pt data=shapes epochs=-5", "epochs=-5"),
         ("train model=a.pt data=shapes epochs=five", "epochs='five'"),
         ("train model=a.pt data=shapes epoch=5", "epochs=100"),
-        ("train model=a.pt data=shapes batch=-1", "batch=16"),
+        ("train model=a.pt data=shapes batch=-2", "batch=-2"),
         ("train model=a.pt data=shapes pose=3", "not in sightline yet"),
         ("train model=a.pt data=shapes save=False save_period=2", "save_period=2"),
         ("train model=a.pt data=shapes classes=[0", "do not match"),

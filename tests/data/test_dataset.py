@@ -229,8 +229,9 @@ def test_a_folder_or_split_may_be_named(data):
         build_dataset(make_settings("val", {"data": str(data), "split": "test"}), spec, mode="val", batch_size=2)
 
 
-def test_an_image_that_breaks_during_the_run_is_named(tmp_path):
+def test_an_image_that_breaks_outside_of_a_run_is_named(tmp_path):
     dataset = make(write_data(tmp_path), mosaic=0.0)
+    dataset.unreadable = "raise"  # a run replaces it: e2e/faults/test_data.py
     Path(dataset.index.paths[2]).write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"02\.png"):
         dataset[SampleKey(0, 2)]

@@ -181,6 +181,7 @@ def test_leaving_an_epoch_early_does_not_spill_into_the_next(data, expected):
 @pytest.mark.parametrize(("workers", "accelerator"), [(0, False), (1, False), (2, True)])
 def test_an_image_that_breaks_is_named_without_a_workers_traceback(tmp_path, data, workers, accelerator):
     dataset = make(data, mosaic=0.0, copy_paste=0, mixup=0)
+    dataset.unreadable = "raise"  # as outside of a run, which would replace it
     broken = tmp_path / "7.png"
     broken.write_bytes(b"\x89PNG broken")
     paths = list(dataset.reader.paths)

@@ -124,7 +124,7 @@ REQUEST = [
     Bad("number that is none", f"{TRAIN} lr0=nan", ("lr0='nan'", "from 0 to 1")),
     Bad("no size", f"{TRAIN} imgsz=0", ("imgsz=0", "1 to 32768")),
     Bad("no batch", f"{TRAIN} batch=0", ("batch=0", "whole number from 1")),
-    Bad("batch of later", f"{TRAIN} batch=-1", ("batch=-1", "batch=16")),
+    Bad("negative batch", f"{TRAIN} batch=-2", ("batch=-2", "whole number from 1")),
     Bad("unknown optimizer", f"{TRAIN} optimizer=adamx", ("optimizer='adamx'", "AdamW")),
     Bad("unknown device", f"{TRAIN} device=banana", ("device='banana'", "cpu, mps, cuda")),
     Bad("device that is not there", f"{TRAIN} device=99", ("device=99", "CUDA device", "device=cpu")),

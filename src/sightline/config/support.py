@@ -16,12 +16,7 @@ def check_supported(settings: Settings) -> None:
         SettingValueError: with the value, and what to write instead.
     """
     batch = settings.batch
-    if batch < 1 and settings.mode == "train":
-        raise SettingValueError(
-            f"batch={batch} asks for the largest batch that fits, which sightline cannot find yet. "
-            "Give a whole number, such as batch=16."
-        )
-    if batch < 1:
+    if batch < 1 and settings.mode != "train":
         raise SettingValueError(f"batch={batch} is for training only. {settings.mode} takes a whole number from 1.")
     devices = device_numbers(settings.device)
     if len(devices) > 1 and settings.mode != "train":

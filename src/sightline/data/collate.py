@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,3 +44,33 @@ def collate(rows: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failur
         else:
             batch[key] = tuple(values)
     return batch
+
+
+def split_batch(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
+    """The way back from a batch to several of at most `size` images, as even as can be, in the same order.
+
+    Entries that are neither one for each image nor one for each object are given to every piece.
+    """
+    count = len(batch["img"])
+    pieces = -(-count // size)
+    bounds = [count * piece // pieces for piece in range(pieces + 1)]
+    return [_cut(batch, first, last) for first, last in itertools.pairwise(bounds)]
+
+
+def _cut(batch: dict[str, Any], first: int, last: int) -> dict[str, Any]:
+    owner, count = batch.get("batch_idx"), len(batch["img"])
+    mine = None if owner is None else (owner >= first) & (owner < last)
+    piece: dict[str, Any] = {}
+    for name, value in batch.items():
+        sized = isinstance(value, torch.Tensor | list | tuple) and not (torch.is_tensor(value) and value.ndim == 0)
+        if name == "batch_idx" and mine is not None:
+            piece[name] = value[mine] - first
+        elif torch.is_tensor(value) and mine is not None and sized and name not in STACKED and len(value) == len(mine):
+            # As many objects as images: only a name that is known to hold one row an object says which it is.
+            by_object = len(mine) != count or name in JOINED
+            piece[name] = value[mine] if by_object else value[first:last]
+        elif sized and len(value) == count:
+            piece[name] = value[first:last]
+        else:
+            piece[name] = value
+    return piece

@@ -9,9 +9,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sightline.data.collate import Failure, collate
+from sightline.data.images import ImageError
 from sightline.data.repeat import RepeatFactors, repeated_length
 from sightline.data.sampler import SampleKey
 from sightline.data.transforms.format import to_tensors
+from sightline.data.unreadable import KEY, MOST_IN_A_ROW
 from sightline.errors import SightlineError
 from sightline.ops.boxes import xywhn_to_xyxy
 from sightline.ops.letterbox import RectBatches, rect_batches
@@ -47,6 +49,8 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         rect: batches of like shape instead of squares; the loader must use `rect_batches`.
         channels: of the images.
         repeat: how often each image comes in a training epoch; None: once.
+        unreadable: what to do with a file that cannot be decoded: "raise"; "replace" it by the next image that can be
+            (a function of the number and the files alone, too); or "skip" it, so that a batch is shorter.
     """
 
     def __init__(
@@ -60,7 +64,11 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         rect: Rect | None = None,
         channels: int = 3,
         repeat: RepeatFactors | None = None,
+        unreadable: str = "raise",
     ) -> None:
+        assert unreadable in ("raise", "replace", "skip")
+        self.unreadable = unreadable
+        self._met: list[tuple[str, str]] = []  # path and reason of files that could not be read in this batch
         self.index = index
         self.reader = reader
         self.imgsz = imgsz
@@ -110,17 +118,48 @@ class DetectionDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> list[dict[str, Any] | Failure]:
         """A batch at once, as the loader asks for it. A problem with a file comes back as a value: an exception would
         reach the user wrapped in the traceback of a worker process."""
-        try:
-            return [self[key] for key in keys]
-        except SightlineError as error:
-            return [Failure(error)]
+        rows: list[dict[str, Any] | Failure] = []
+        met: list[tuple[tuple[str, str], ...]] = []
+        for key in keys:
+            self._met = []
+            try:
+                rows.append(self[key])
+            except SightlineError as error:
+                if not (self.unreadable == "skip" and isinstance(error, ImageError)):
+                    return [Failure(error)]
+                met.append(((self.index.paths[key.index if isinstance(key, SampleKey) else key], str(error)),))
+                continue
+            met.append(tuple(self._met))
+        if not rows:
+            return [Failure(ImageError(met[-1][0][1]))]
+        if any(met):  # all rows of a batch have the same keys; what skipped images reported goes with the first
+            left_out = tuple(pair for pairs in met[len(rows) :] for pair in pairs)
+            for number, (row, pairs) in enumerate(zip(rows, met, strict=False)):
+                row[KEY] = pairs + left_out if number == 0 else pairs  # type: ignore[index]
+        return rows
 
     def load(self, i: int) -> Sample:
-        """Image `i` at its working size (long side `imgsz`), objects in its pixels, nothing random.
+        """Image `i` at its working size (long side `imgsz`), objects in its pixels, nothing random; another one where
+        that cannot be decoded and `unreadable` says "replace".
 
         Raises:
             ImageError: the file cannot be decoded; the message names it.
         """
+        if self.unreadable != "replace":
+            return self._load(i)
+        problem: ImageError | None = None
+        for step in range(min(MOST_IN_A_ROW, len(self))):
+            try:
+                return self._load((i + step) % len(self))
+            except ImageError as error:
+                problem = problem or error
+                self._met.append((self.index.paths[(i + step) % len(self)], str(error)))
+        assert problem is not None
+        raise ImageError(
+            f"{problem} The {min(MOST_IN_A_ROW, len(self))} images after it cannot be read either: is the disk there?"
+        )
+
+    def _load(self, i: int) -> Sample:
         image, original = self.reader.load(i, shared=True)  # a mosaic shows a part of four, so no copies
         height, width = image.shape[:2]
         found = self.index.labels(i)

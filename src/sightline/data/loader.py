@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ from sightline.data.collate import Failure
 from sightline.data.dataset import DetectionDataset, Rect
 from sightline.data.formats.yolo import list_images
 from sightline.data.image_cache import GIB, available_memory
-from sightline.data.images import ImageReader
+from sightline.data.images import ImageError, ImageReader
 from sightline.data.index import LabelIndex, build_index
 from sightline.data.repeat import repeat_factors
 from sightline.data.sampler import EpochBatches, SampleKey
 from sightline.data.transforms.guests import EVEN, Guests
 from sightline.data.transforms.pipeline import build_pipeline
+from sightline.data.unreadable import Unreadable
 from sightline.errors import DataError, SettingValueError
 from sightline.log import LOGGER
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sightline.config.settings import Settings
     from sightline.data.spec import DatasetSpec
 
+RESTARTS_IN_A_ROW = 3  # of the workers at one batch; after that it is the batch that kills them
 PREFETCH = 2  # batches that each worker keeps ready
 WORKER_SECONDS = 20  # that a worker goes on after SIGTERM
 RECENT_BYTES = 8 * GIB  # of decoded images kept without being asked, on all workers together
@@ -42,6 +44,8 @@ class Loader:
 
     Attributes:
         workers: worker processes; 0 prepares batches in this process.
+        unreadable: images that could not be read and were replaced or left out, since somebody took the list.
+        restarts: how often the workers had to be started anew because one of them died.
     """
 
     def __init__(
@@ -58,7 +62,10 @@ class Loader:
         self.batch_size = sampler.batch_size
         self.workers = workers
         self.pin_memory = pin_memory
-        self._processes = self._start_processes(start_method) if workers else None
+        self.start_method = start_method
+        self.unreadable = Unreadable()
+        self.restarts = 0
+        self._processes = self._start_processes(sampler, persistent=True) if workers else None
         self._settled = False  # whether this process prepares batches of this loader
 
     def __len__(self) -> int:
@@ -76,26 +83,65 @@ class Loader:
         """Batches of the epoch, see `collate`.
 
         Raises:
-            ImageError: a file cannot be decoded any more; the message names it.
+            ImageError: a file cannot be decoded any more, and the data set neither replaces nor skips it.
+            DataError: worker processes die again and again.
         """
         batches: Iterator[Any]
         if self._processes is not None:
-            batches = iter(self._processes)
+            batches = self._from_workers()
         else:
             self._settle()
             batches = map(self._prepare, self.sampler)
         for batch in batches:
             if isinstance(batch, Failure):
+                if getattr(self.dataset, "unreadable", "raise") == "skip" and isinstance(batch.error, ImageError):
+                    self.unreadable.add(str(batch.error), str(batch.error))  # a whole batch of such images
+                    continue
                 raise batch.error
+            self.unreadable.take_from(batch)
             yield batch
+
+    def _from_workers(self) -> Iterator[Any]:
+        """The batches of the epoch, whatever happens to the processes that make them: a batch is a function of its
+        keys, so new workers deliver what the dead ones would have."""
+        assert self._processes is not None
+        source, delivered, in_a_row = self._processes, 0, 0
+        batches = _started(source)
+        try:
+            while True:
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+                except RuntimeError as error:
+                    if not _says_dead_worker(error):
+                        raise
+                    in_a_row += 1
+                    _end_workers(source)
+                    if in_a_row > RESTARTS_IN_A_ROW:
+                        raise DataError(
+                            f"Worker processes of the loader died {in_a_row} times at one batch ({_first(error)}). If "
+                            f"the machine ran out of memory, use fewer than workers={self.workers}, or cache=disk."
+                        ) from error
+                    self.restarts += 1
+                    LOGGER.warning(
+                        f"A worker process of the loader died ({_first(error)}); new ones go on with batch "
+                        f"{delivered + 1}. If this happens often, the machine may lack memory: use fewer workers."
+                    )
+                    rest = list(self.sampler)[delivered:]
+                    source = self._start_processes(rest, persistent=False)
+                    batches = _started(source)
+                    continue
+                delivered, in_a_row = delivered + 1, 0
+                yield batch
+        finally:
+            if source is not self._processes:
+                _end_workers(source)
 
     def close(self) -> None:
         """End the workers, and put back OpenCV's threads. Iterating again starts new ones."""
         if self._processes is not None:
-            iterator = getattr(self._processes, "_iterator", None)
-            if iterator is not None:
-                iterator._shutdown_workers()  # DataLoader itself waits for the garbage collector
-            self._processes._iterator = None
+            _end_workers(self._processes)
         if self._settled:
             ONE_OPENCV_THREAD.release()
             self._settled = False
@@ -117,21 +163,54 @@ class Loader:
             batch = {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}
         return batch
 
-    def _start_processes(self, start_method: str | None) -> DataLoader[Any]:
+    def _start_processes(self, batches: Iterable[list[SampleKey]], *, persistent: bool) -> DataLoader[Any]:
         return DataLoader(
             self.dataset,
-            batch_sampler=self.sampler,
+            batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=self.dataset.collate_fn,
             pin_memory=self.pin_memory,
             worker_init_fn=_quiet_worker,
-            persistent_workers=True,
+            persistent_workers=persistent,
             prefetch_factor=PREFETCH,
-            multiprocessing_context=start_method,
-            # torch draws a number for its workers from it at the start of an epoch. From the generator of the process
-            # it would change what a network draws later, so that a run would depend on whether it has workers.
+            multiprocessing_context=self.start_method,
+            # torch draws a number for its workers from it. From the generator of the process it would change what a
+            # network draws later, so that a run would depend on whether its workers were started anew.
             generator=torch.Generator(),
         )
+
+
+def _started(processes: DataLoader[Any]) -> Iterator[Any]:
+    """An iterator over what the workers make; starts them.
+
+    torch has a signal handler that raises when a worker dies, wherever the main thread is at that moment: within the
+    forward pass, for instance, where nobody could go on. Without it a dead worker is noticed when its batch is awaited.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        return iter(processes)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(processes)
+    finally:
+        if before is not None:  # else it was not set from Python, and cannot be put back from there
+            signal.signal(signal.SIGCHLD, before)
+
+
+def _end_workers(processes: DataLoader[Any]) -> None:
+    iterator = getattr(processes, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()  # DataLoader itself waits for the garbage collector
+    processes._iterator = None
+
+
+def _says_dead_worker(error: RuntimeError) -> bool:
+    return "DataLoader worker" in str(error) and (
+        "exited unexpectedly" in str(error) or "killed by signal" in str(error)
+    )
+
+
+def _first(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(". ")
 
 
 class OpenCVThreads:
@@ -260,6 +339,8 @@ def build_dataset(
         rect=Rect(pad=0.0 if train else 0.5, stride=stride, batch=min(batch_size, len(index))) if rect else None,
         channels=spec.channels,
         repeat=repeat,
+        # A run goes on; a validation by itself should not give numbers for other images than it was asked for.
+        unreadable="replace" if train else "skip" if settings.mode == "train" else "raise",
     )
 
 

@@ -10,6 +10,9 @@ multiplies the loss by W and DDP averages the gradients over the ranks, which gi
 The terms that a loss reports are then those of its rank, S_r / (Σ T_r / W): their mean over the ranks is the value of
 the joined batch.
 
+A batch that goes through the network in pieces (train/micro_batches.py) is the same problem on one process: a first
+pass counts, and within `of_whole` the second divides each piece by what all of them together counted.
+
 Only the training step is inside of `over_ranks`. In validation ranks may have batches of unlike number, or one rank
 may be at it alone, so a collective call there would wait for ever.
 """
@@ -55,6 +58,56 @@ def over_ranks(group: ProcessGroup | None = None) -> Iterator[None]:
         _RANKS.reset(token)
 
 
+class WholeBatch:
+    """What was counted in all pieces of this rank's batch, for each call of `mean_over_ranks` in a forward pass.
+
+    What the ranks told each other is kept, too: a rank that has to begin its batch again must not ask twice, since the
+    others answered already.
+    """
+
+    def __init__(self) -> None:
+        self.counting = False
+        self._counts: list[Tensor] = []
+        self._means: list[Tensor] = []
+        self._call = 0
+
+    @property
+    def used(self) -> bool:
+        """Whether the loss has asked for a divisor at all; one of a user's own need not."""
+        return bool(self._counts or self._means)
+
+    def begin_counting(self) -> None:
+        self.counting, self._counts = True, []
+
+    def begin_piece(self) -> None:
+        self._call = 0
+
+    def mean(self, count: Tensor) -> Tensor:
+        call, self._call = self._call, self._call + 1
+        if self.counting:
+            if call == len(self._counts):
+                self._counts.append(count.detach().clone())
+            else:
+                self._counts[call] += count.detach()
+            return count.detach()
+        if call == len(self._means):
+            self._means.append(_averaged(self._counts[call] if call < len(self._counts) else count.detach()))
+        return self._means[call]
+
+
+_WHOLE: ContextVar[WholeBatch | None] = ContextVar("the batch that comes in pieces", default=None)
+
+
+@contextmanager
+def of_whole(batch: WholeBatch) -> Iterator[None]:
+    """Within this, the divisors of losses are those of the whole batch, of which each forward pass sees a piece."""
+    token = _WHOLE.set(batch)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
 def rank_count() -> int:
     """How many ranks `mean_over_ranks` averages over: 1 outside of `over_ranks`."""
     ranks = _RANKS.get()
@@ -62,7 +115,7 @@ def rank_count() -> int:
 
 
 def mean_over_ranks(count: Tensor) -> Tensor:
-    """What each rank counted, averaged; for the divisors of your own losses.
+    """What each rank counted in its whole batch, averaged; for the divisors of your own losses.
 
     Call it on every rank, also where there is nothing to count (with zeros): the ranks wait for each other.
 
@@ -73,6 +126,11 @@ def mean_over_ranks(count: Tensor) -> Tensor:
         The mean, the same on every rank; outside of `over_ranks` the count as it is. Without a gradient in both cases.
         Whole numbers come back as float32 where they are averaged.
     """
+    whole = _WHOLE.get()
+    return _averaged(count) if whole is None else whole.mean(count)
+
+
+def _averaged(count: Tensor) -> Tensor:
     ranks = _RANKS.get()
     if ranks is None:
         return count.detach()
@@ -86,14 +144,13 @@ def divisor_and_batch(total: Tensor, images: int) -> tuple[Tensor, Tensor | int]
 
     Args:
         total: () target scores of this rank's batch, added up.
-        images: B of this rank.
+        images: B of this rank, or of a piece of its batch.
 
     Returns:
         () what to divide by: the total, but at least 1 over all ranks (a batch without objects still teaches
         background); and what to multiply with.
     """
-    ranks = _RANKS.get()
-    if ranks is None:
+    if _RANKS.get() is None and _WHOLE.get() is None:
         return total.clamp(min=1), images
     mean, mean_images = mean_over_ranks(torch.stack([total, torch.full_like(total, images)])).unbind()
-    return mean.clamp(min=1 / ranks.size), mean_images
+    return mean.clamp(min=1 / rank_count()), mean_images

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sightline import download
 from sightline.artifacts import plots
 from sightline.artifacts.weights_file import WeightsFile, read_weights
+from sightline.backends import ranks
 from sightline.backends.load import network_of
 from sightline.config.image_size import fit_imgsz
 from sightline.data import loader
@@ -183,6 +184,20 @@ class DetectionTrainer(BaseTrainer):
             world_size=self.world_size,
             pin_memory=self.device.type == "cuda",
         )
+
+    def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
+        """As in `BaseTrainer`; where it is not told, it counts: a mosaic can be made of the most crowded images."""
+        if not max_num_obj or not dataset_size:
+            with ranks.main_first():
+                dataset = self.build_dataset(self.data["train"], mode="train", batch=1)
+            if hasattr(dataset, "index"):  # a user's own data set may have none
+                tiles = self.args.mosaic_tiles if self.args.mosaic and self.args.mosaic_prob else 1
+                guests = 2 if self.args.mixup or self.args.copy_paste else 1
+                max_num_obj = max_num_obj or max(
+                    sum(sorted(dataset.index.object_counts().tolist())[-tiles * guests :]), 1
+                )
+            dataset_size = dataset_size or len(dataset)
+        return super().auto_batch(max_num_obj, dataset_size)
 
     def _say_what_is_repeated(self) -> None:
         if not self.args.repeat_factor:

@@ -1,6 +1,6 @@
 """Several processes that train one network together: how many, the group they form, and what they must agree on.
 
-Each rank takes its part of every batch, DistributedDataParallel averages the gradients, and so all ranks make the same
+Each rank takes its part of every batch, gradients are averaged over the ranks, and so all ranks make the same
 step. Samples are a function of (seed, epoch, index), and batch b of all ranks together holds the images that batch b
 of a single process would (data/sampler.py). What ranks tell each other in words is in backends/ranks.py; how they are
 started is in launch.py.
@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from sightline.backends import ranks
+from sightline.backends.pulse import PULSE
 from sightline.config.settings import Settings
 from sightline.config.support import device_numbers
 from sightline.errors import SettingValueError
@@ -73,7 +74,7 @@ def wanted(settings: Settings) -> int:
 
 def _check_batch(settings: Settings, processes: int) -> None:
     batch = settings.batch
-    if batch % processes:
+    if batch >= 1 and batch % processes:  # one that is to be found will be a multiple
         below, above = int(batch // processes * processes), int((batch // processes + 1) * processes)
         near = f"batch={above}" if below < processes else f"batch={below} or batch={above}"
         raise SettingValueError(
@@ -121,8 +122,9 @@ def _quiet_unless_main() -> Iterator[None]:
 
 
 def wrap(model: nn.Module) -> DistributedDataParallel:
-    """The model with gradients averaged over the ranks, and with the weights of rank 0 on all.
+    """The model with the weights of rank 0 on all ranks, and gradients averaged over them.
 
+    In the trainer's own step `average_gradients` does that; DDP itself where somebody calls `backward` outside of it.
     Frozen parameters are made known, too: DDP averages only what had a gradient when it was wrapped, so a layer that
     thaws later would go its own way on every rank. Parameters without part in a loss (frozen ones, a branch without
     objects) are found anew in every step.
@@ -136,6 +138,32 @@ def wrap(model: nn.Module) -> DistributedDataParallel:
     for parameter in frozen:
         parameter.requires_grad = False
     return wrapped
+
+
+@torch.no_grad()
+def average_gradients(model: nn.Module) -> None:
+    """The gradients of this batch averaged over the ranks, when each has its own complete.
+
+    A parameter that had a part in the loss of one rank only (a branch without objects on the others) has a gradient on
+    all of them afterwards. DDP could do this during the backward pass; why it does not: docs/decisions/0146.
+    """
+    if ranks.count() == 1:
+        return
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    used = ranks.highest(*(int(parameter.grad is not None) for parameter in parameters))
+    by_type: dict[torch.dtype, list[torch.Tensor]] = {}
+    for parameter, is_used in zip(parameters, used, strict=True):
+        if is_used:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in by_type.values():
+        joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        with PULSE.waiting():
+            dist.all_reduce(joined)
+        pieces = (joined / ranks.count()).split([gradient.numel() for gradient in gradients])
+        shaped = [piece.view(gradient.shape) for piece, gradient in zip(pieces, gradients, strict=True)]
+        torch._foreach_copy_(gradients, shaped)
 
 
 @torch.no_grad()

@@ -78,7 +78,8 @@ def rehearse(trainer: BaseTrainer) -> DryRun:
         trainer.rehearsal = rehearsal
         trainer.args.assign("save_dir", str(folder / "run"), origin="auto")
         trainer.args.assign("accumulate", None, origin="auto")
-        trainer.args.assign("nbs", trainer.batch_size, origin="auto")  # a step for every batch
+        if trainer.args.batch >= 1:  # else when it is known
+            trainer.args.assign("nbs", trainer.batch_size, origin="auto")  # a step for every batch
         if trainer.args.cache == "disk":
             trainer.args.assign("cache", False, origin="auto")
         trainer.live = LiveSettings(trainer)  # these are no changes of the user's

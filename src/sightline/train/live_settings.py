@@ -26,6 +26,8 @@ READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
     *("focal_gamma", "label_smoothing", *stages.WEIGHTS, *stages.SCHEDULES),
     *("val", "val_interval", "save", "save_period", "save_every_steps", "save_minutes", "freeze_bn"),
+    *("nan_patience", "spike_factor", "spike_patience", "snapshot_steps", "rollback_lr_factor", "max_rollbacks"),
+    *("batch_dumps", "empty_cache_period"),
 }
 SCHEDULE = {"epochs", "momentum", *ScheduleSettings.model_fields, *WarmupSettings.model_fields}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}

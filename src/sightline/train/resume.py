@@ -106,6 +106,8 @@ def rank_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any
         "random": random_state(),
         "callbacks": [{"class": class_path(type(each)), "state": each.state_dict()} for each in trainer.objects],
         "guard": trainer.guard.state_dict(),
+        "micro_batches": trainer.micro_batches.state_dict(),
+        "dumps": trainer.dumps.state_dict(),
     }
     if in_epoch:  # at its end, running means and BatchNorm's statistics are those of all ranks together
         state |= {
@@ -229,6 +231,9 @@ def _restore_rank(trainer: BaseTrainer, run: dict[str, Any]) -> None:
     states = run["ranks"]
     mine = states[trainer.rank] if trainer.rank < len(states) else states[0]
     trainer.guard.load_state_dict(mine["guard"], trainer.device)
+    trainer.micro_batches.load_state_dict(mine["micro_batches"])
+    trainer.micro_batches.restore_validation(trainer.validator)
+    trainer.dumps.load_state_dict(mine["dumps"])
     if run["batches_done"] is None:
         return
     for model, name in ((unwrap(trainer.model), "buffers"), (trainer.ema.ema, "ema_buffers")):

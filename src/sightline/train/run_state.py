@@ -11,10 +11,13 @@ from torch import Tensor
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.train.assignable import Assignable
 from sightline.train.dry_run import DryRun, Rehearsal
+from sightline.train.dumps import BatchDumps
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
 from sightline.train.interrupt import Interrupt
+from sightline.train.micro_batches import MicroBatches
+from sightline.train.recovery import Recovery
 
 
 class RunState(Assignable):
@@ -70,7 +73,10 @@ class RunState(Assignable):
         self.loss_names: tuple[str, ...] = ()
         self.lr: dict[str, float] = {}
         self.grad_norm: Tensor | None = None
-        self.guard = StepGuard()
+        self.guard = StepGuard()  # of bad steps
+        self.micro_batches = MicroBatches()  # where a whole batch does not fit into the memory
+        self.dumps = BatchDumps()  # of bad batches
+        self.recovery = Recovery()  # back to the last good state
         self.metrics: dict[str, float] = {}  # of the last validation
         self.validated = False  # whether that was in this epoch
         self.history: dict[str, list[float]] = {}

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.artifacts import plots
 from sightline.artifacts.checkpoint import save_checkpoint
@@ -28,11 +28,9 @@ from sightline.callbacks.console import Console
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
-from sightline.errors import SettingValueError
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
-from sightline.losses.items import named_items
 from sightline.models.training_settings import settings_in_file
 from sightline.train import (
     between_batches,
@@ -42,15 +40,18 @@ from sightline.train import (
     dry_run,
     freeze_plan,
     goals,
+    house_keeping,
     launch,
     loss_settings,
     lr_groups,
+    memory,
     norms,
     recipe,
     resume,
     run_folder,
     saving,
     schedule_settings,
+    skip_layers,
     stages,
     time_budget,
     watchdog,
@@ -153,6 +154,7 @@ class BaseTrainer(RunState):
         self.train_time_start = clock.now()
         self.run_callbacks("on_train_start")
         resume.settle(self, in_epoch=False)
+        self.recovery.begin(self)
         with self.interrupt.deferred():
             self._run_epochs()
         self.saver.finish(self)
@@ -172,14 +174,8 @@ class BaseTrainer(RunState):
                 self.run_callbacks("on_train_batch_start")
                 self.live.follow()
                 self.accumulate = self.schedule.at_iteration(self.iteration, self.epoch)
-                with self.precision.autocast(), normalise.over_ranks():
-                    batch = returned(self.preprocess_batch(batch), self.preprocess_batch)
-                    loss, items = self.model(batch)
-                    self.loss = loss.sum() * self.world_size  # DDP averages gradients over the ranks
-                self._track_loss(items, batch)
-                self.run_callbacks("on_before_backward")
-                self.scaler.scale(self.loss).backward()
-                self.guard.heal(self.model, self.ema)
+                batch = self.micro_batches.forward_backward(self, batch)  # in pieces where memory is short
+                self.recovery.look(self)
                 if self._step_is_due():
                     self._step()
                 if self.args.plots and self.rank == 0 and self.iteration in self.plot_idx:
@@ -216,6 +212,7 @@ class BaseTrainer(RunState):
         resume.settle(self, in_epoch=True)
         augmentation, start = stages.augmentation(self), resume.starts_at(self)
         begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=start, augmentation=augmentation)
+        self.micro_batches.agree()
 
     def _end_epoch(self) -> None:
         criterion = getattr(unwrap(self.model), "criterion", None)
@@ -226,14 +223,15 @@ class BaseTrainer(RunState):
         self.run_callbacks("on_train_epoch_end")
         if hasattr(self.ema, "update_attr"):
             self.ema.update_attr(self.model)
+        self.recovery.end_epoch(self)
         if self.ddp:
-            self.guard.heal(self.model, self.ema)
             distributed.average_statistics(unwrap(self.model), self.ema.ema)
 
     def _record_epoch(self) -> None:
         """Table, early stopping, checkpoints, and the plan for the epochs that are left."""
-        self.guard.heal(self.model, self.ema)
         self.guard.report(self.epoch + 1)
+        self.micro_batches.after_validation(self)
+        house_keeping.after_epoch(self)
         self.epoch_time = clock.now() - self.epoch_time_start
         scores = self.metrics if self.validated else dict.fromkeys(self.metrics)
         self.save_metrics({**self.label_loss_items(self.tloss), **scores, **self.goals.columns, **self.lr})
@@ -255,13 +253,25 @@ class BaseTrainer(RunState):
         """Move a batch to the device; images become floats in [0, 1]. A task may do more."""
         return batch
 
+    def _forward(self, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Sets `loss`. Returns the batch as the network sees it, and what the loss has to show."""
+        with self.precision.autocast(), normalise.over_ranks():
+            batch = returned(self.preprocess_batch(batch), self.preprocess_batch)
+            loss, items = self.model(batch)
+            self.loss = loss.sum() * self.world_size  # gradients are averaged over the ranks
+        return batch, items
+
+    def _backward(self) -> None:
+        self.run_callbacks("on_before_backward")
+        self.scaler.scale(self.loss).backward()
+
     def optimizer_step(self) -> None:
         """Clip the gradients, move the weights, move the EMA. A step that is not finite moves nothing."""
         self.scaler.unscale_(self.optimizer)
         self.grad_norm = clip.clip_gradients(
             self.model.parameters(), max_norm=self.args.clip_grad, max_value=self.args.clip_grad_value
         )
-        self.guard.gate(self.optimizer, self.grad_norm.isfinite())
+        self.guard.gate(self.optimizer, self.grad_norm, spike_factor=self.args.spike_factor)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -273,7 +283,11 @@ class BaseTrainer(RunState):
     def _step(self) -> None:
         """`optimizer_step`, whoever wrote it, with the moments around it."""
         self.run_callbacks("on_before_optimizer_step")
-        self.optimizer_step()
+        try:
+            self.optimizer_step()
+        except Exception as error:
+            self.recovery.after_failed_step(self, error)
+        self.guard.after_step()
         self.last_opt_step = self.iteration
         self.run_callbacks("on_after_optimizer_step")
 
@@ -288,16 +302,19 @@ class BaseTrainer(RunState):
     def _may_be_last_epoch(self) -> bool:
         return self.epoch + 1 >= self.epochs or self.stop or self.stop_training or self.stopper.possible_stop
 
-    def _track_loss(self, items: Any, batch: dict[str, Any]) -> None:
-        """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
-        self.loss_items = named_items(items, self.loss_names)
-        self.images_in_batch = len(batch["img"])
-        self.loss_names = tuple(self.loss_items)
-        if self.tloss is None:
-            self.tloss = {name: value.detach().clone() for name, value in self.loss_items.items()}
+    def _track_loss(self, items: dict[str, Tensor], before: dict[str, Tensor] | None) -> None:
+        """Running means on the device: nobody waits for a number that only the end of the epoch needs.
+
+        Args:
+            items: of this batch, or of the pieces of it so far.
+            before: the means without this batch; None for the first of an epoch.
+        """
+        self.loss_items, self.loss_names = items, tuple(items)
+        if before is None:
+            self.tloss = {name: value.detach().clone() for name, value in items.items()}
         else:
-            for name, value in self.loss_items.items():
-                self.tloss[name] += (value.detach() - self.tloss[name]) / (self.batch_index + 1)
+            share = self.batch_index + 1
+            self.tloss = {name: before[name] + (value.detach() - before[name]) / share for name, value in items.items()}
 
     @property
     def iteration(self) -> int:
@@ -314,7 +331,9 @@ class BaseTrainer(RunState):
             self.setup_model()
         self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
+        memory.settle(self)
         norms.put_in_force(self)
+        skip_layers.put_in_force(self)
         freeze_plan.put_in_force(self)
         if self.ddp:
             self._setup_ddp()
@@ -595,10 +614,13 @@ class BaseTrainer(RunState):
         return warmup_batches(self.args, self.epochs, nb)
 
     def auto_batch(self, max_num_obj: int = 0, dataset_size: int = 0) -> int:
-        """The largest batch that fits. Not built yet; the check of the settings refuses batch=-1 before."""
-        raise SettingValueError(
-            "batch=-1: the batch size cannot be chosen for you yet. Give a number, such as batch=16."
-        )
+        """The largest batch, of all ranks together, that fits into the part of the memory that `batch` names.
+
+        Args:
+            max_num_obj: objects in the most crowded sample; 0 leaves that to a guess.
+            dataset_size: images of the training set, which no batch exceeds; 0 if unknown.
+        """
+        return memory.choose(self, objects=max_num_obj, images=dataset_size)
 
     def _get_memory(self, fraction: bool = False) -> float:
         """Memory in use on the device, in GB or as a part of all."""

@@ -28,8 +28,8 @@ STAYS = frozenset(
     {
         "callbacks", "objects", "checkpoint", "source", "model", "ema", "optimizer", "scheduler", "scaler", "lf",
         "train_loader", "test_loader", "validator", "device", "precision", "loss", "loss_items", "tloss", "grad_norm",
-        "guard", "rank", "ddp", "live", "schedule", "rank_states", "random_before_batches",
-        "settings_before_epoch", "saver", "interrupt",
+        "guard", "recovery", "micro_batches", "dumps", "rank", "ddp", "live", "schedule", "rank_states",
+        "random_before_batches", "settings_before_epoch", "saver", "interrupt",
         "rehearsal", "dry_run_report",
     }
 )  # fmt: skip

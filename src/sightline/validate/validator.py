@@ -14,12 +14,14 @@ from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
+from sightline.backends.memory import is_out_of_memory, release
 from sightline.backends.pulse import PULSE
 from sightline.backends.timing import StageTimer
 from sightline.backends.torch_model import TorchModel, channels_of, evaluating, private_copy
 from sightline.callbacks.base import call_all
 from sightline.config.load import make_settings
 from sightline.config.settings import Settings
+from sightline.data.collate import split_batch
 from sightline.errors import DataError, ModelError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
@@ -58,6 +60,7 @@ class BaseValidator:
         jdict: rows of predictions.json.
         log_also: full names of metrics to return beside those that `args.log_metrics` asks for; names that no
             validation knows (of losses) do not matter.
+        images_at_once: how many images go through the network at once; None: a batch. Falls where memory runs out.
     """
 
     task = ""
@@ -92,6 +95,7 @@ class BaseValidator:
         self.metrics: Any = None
         self.jdict: list[dict[str, Any]] = []
         self.log_also: tuple[str, ...] = ()
+        self.images_at_once: int | None = None
         self.timer = StageTimer(self.device, STAGES)
 
     def __call__(self, trainer: Any = None, model: nn.Module | str | Path | None = None) -> dict[str, float]:
@@ -135,23 +139,14 @@ class BaseValidator:
         for number, batch in enumerate(self.dataloader):
             self.batch_i = number
             self.run_callbacks("on_val_batch_start")
-            with no_graph():
-                with self.timer.stage("preprocess"):
-                    batch = self.preprocess(batch)
-                with autocast():
-                    with self.timer.stage("inference"):
-                        output = network(batch["img"])
-                    with self.timer.stage("loss"):
-                        if self.training:
-                            self._add_loss(network, batch, output)
-                # Suppression and metrics work on the host, so here we wait for the device.
-                with self.timer.stage("postprocess", waits=True):
-                    predictions = self.postprocess(output)
-                self.seen += len(batch["img"])
-                self.update_metrics(predictions, batch)
-            if self.plots and self.batch_i < 3:
-                self._try(self.plot_val_samples, batch, self.batch_i)
-                self._try(self.plot_predictions, batch, predictions, self.batch_i)
+            for piece, predictions, items in self._in_pieces(network, batch, autocast, no_graph):
+                self._add_loss(items, len(piece["img"]))
+                self.seen += len(piece["img"])
+                with no_graph():
+                    self.update_metrics(predictions, piece)
+                if self.plots and self.batch_i < 3:
+                    self._try(self.plot_val_samples, piece, self.batch_i)
+                    self._try(self.plot_predictions, piece, predictions, self.batch_i)
             self.run_callbacks("on_val_batch_end")
         PULSE.beat("end of the validation", patient=True)  # numbers and curves of a large data set take a while
         self.speed = self.timer.milliseconds_per(self.seen)
@@ -190,11 +185,58 @@ class BaseValidator:
         parts = getattr(sampler, "world_size", getattr(sampler, "num_replicas", 1))
         return parts > 1 and ranks.count() > 1
 
-    def _add_loss(self, network: TorchModel, batch: dict[str, Any], output: Any) -> None:
+    def _in_pieces(
+        self, network: TorchModel, batch: dict[str, Any], autocast: Any, no_graph: Any
+    ) -> Iterator[tuple[dict[str, Any], Any, Any]]:
+        """The batch as the device has it, what is predicted and the loss items: at once, or in pieces that fit."""
+        waiting = [batch] if self.images_at_once is None else split_batch(batch, self.images_at_once)
+        while waiting:
+            piece = waiting.pop(0)
+            measured = problem = None
+            try:
+                with no_graph():
+                    measured = self._measure(network, dict(piece), autocast)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                problem = error
+            if measured is not None:
+                yield measured
+                continue
+            assert problem is not None
+            said, images = release(problem), len(piece["img"])
+            if images == 1:
+                raise ModelError(
+                    f"Validation: there is not enough memory for a single image ({said}). Lower imgsz, now "
+                    f"{self.args.imgsz}, or take a smaller model."
+                )
+            self.images_at_once = (images + 1) // 2
+            LOGGER.warning(
+                f"validation: out of memory ({said}). From here on at most {self.images_at_once} images are validated "
+                "at once; the metrics are the same."
+            )
+            waiting = [part for rest in (piece, *waiting) for part in split_batch(rest, self.images_at_once)]
+
+    def _measure(self, network: TorchModel, batch: dict[str, Any], autocast: Any) -> tuple[dict[str, Any], Any, Any]:
+        items = None
+        with self.timer.stage("preprocess"):
+            batch = self.preprocess(batch)
+        with autocast():
+            with self.timer.stage("inference"):
+                output = network(batch["img"])
+            with self.timer.stage("loss"):
+                if self.training:
+                    _, items = network.network.loss(batch, output)
+        # Suppression and metrics work on the host, so here we wait for the device.
+        with self.timer.stage("postprocess", waits=True):
+            return batch, self.postprocess(output), items
+
+    def _add_loss(self, items: Any, images: int) -> None:
         """Losses are means over a batch; weighted with its size they add up to a mean over all images."""
-        _, items = network.network.loss(batch, output)
+        if items is None:
+            return
         for name, value in named_items(items, self.loss_names).items():
-            self.loss[name] = self.loss.get(name, 0) + value * len(batch["img"])
+            self.loss[name] = self.loss.get(name, 0) + value * images
 
     # ------------------------------------------------------------------ the two ways in
 

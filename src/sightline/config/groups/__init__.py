@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
+from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
 from sightline.config.groups.optimisation import OptimisationSettings
@@ -36,6 +37,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     StageSettings,
     AugmentationSettings,
     LossSettings,
+    GuardSettings,
     ValidationSettings,
     PredictionSettings,
     OutputSettings,

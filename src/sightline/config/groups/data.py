@@ -25,8 +25,8 @@ class DataSettings(BaseModel):
     )
     batch: Batch = setting(
         16,
-        "Images per step, all devices together.",
-        allowed="a whole number from 1; not yet: -1 (as the memory allows), a part of the memory between 0 and 1",
+        "Images per step, all devices together; -1 takes 60% of the free memory, 0.8 takes 80%.",
+        allowed="a whole number from 1; to train also -1, or a part of the free memory between 0 and 1",
     )
     fraction: Fraction = setting(
         1.0,
