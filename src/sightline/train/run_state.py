@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.artifacts.events import Events
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.train.assignable import Assignable
 from sightline.train.dry_run import DryRun, Rehearsal
+from sightline.train.ema import unwrap
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
@@ -51,6 +53,7 @@ class RunState(Assignable):
         self.last = Path()
         self.best = Path()
         self.csv = Path()
+        self.events = Events()  # events.jsonl: `trainer.events.add("kind", fact=…)`
 
         # where the run is
         self.epoch = 0
@@ -62,6 +65,7 @@ class RunState(Assignable):
         self.stop_training = False  # end the run after this epoch
         self.mixing = True  # mosaic and its kind; False from close_mosaic on
         self.images_in_batch = 0
+        self.objects_in_batch = 0  # labelled ones
         self.loss: Tensor | None = None
         self.loss_items: dict[str, Tensor] = {}
         self.tloss: dict[str, Tensor] | None = None  # running mean over the epoch's batches
@@ -89,3 +93,8 @@ class RunState(Assignable):
         self.random_states: list[dict[str, Any]] = []  # of all ranks, at the moment of a checkpoint
         self.rehearsal: Rehearsal | None = None
         self.dry_run_report: DryRun | None = None
+
+    @property
+    def network(self) -> Any:
+        """The module inside `model`, which may be wrapped by DistributedDataParallel or `torch.compile`."""
+        return unwrap(self.model)

@@ -25,6 +25,7 @@ from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.callbacks.console import Console
+from sightline.callbacks.diagnose import Diagnose
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
@@ -93,7 +94,7 @@ class BaseTrainer(RunState):
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
-        super().__init__(_callbacks, first=[Console()])
+        super().__init__(_callbacks, first=[Console(), Diagnose()])
         self.data = self.get_dataset()
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
@@ -261,7 +262,7 @@ class BaseTrainer(RunState):
     def _track_loss(self, items: Any, batch: dict[str, Any]) -> None:
         """Running means on the device: nobody waits for a number that only the end of the epoch needs."""
         self.loss_items = named_items(items, self.loss_names)
-        self.images_in_batch = len(batch["img"])
+        self.images_in_batch, self.objects_in_batch = len(batch["img"]), len(batch.get("cls", ()))
         self.loss_names = tuple(self.loss_items)
         if self.tloss is None:
             self.tloss = {name: value.detach().clone() for name, value in self.loss_items.items()}

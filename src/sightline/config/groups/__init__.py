@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
+from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
 from sightline.config.groups.optimisation import OptimisationSettings, WarmupSettings
@@ -32,6 +33,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     AugmentationSettings,
     LossSettings,
     ValidationSettings,
+    DiagnosisSettings,
     PredictionSettings,
     OutputSettings,
 )
