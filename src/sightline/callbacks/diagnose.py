@@ -11,11 +11,15 @@ from sightline.config.limits import Limits
 from sightline.diagnosis import history as records
 from sightline.diagnosis.finding import RANK, Finding
 from sightline.diagnosis.history import Epoch, History
+from sightline.diagnosis.plateau import plateau
 from sightline.diagnosis.rules import judge
 from sightline.log import LOGGER
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
+
+
+RESTART_RATE = 0.5  # of the first learning rate: what a restart lifts it to
 
 
 class Diagnose(Callback):
@@ -28,22 +32,27 @@ class Diagnose(Callback):
     def __init__(self) -> None:
         self.history = History()
         self.said: dict[str, str] = {}  # rule → severity with which it was said
+        self.findings: list[Finding] = []  # said by this process
         self.meter = StepMeter()
         self.witnesses: Witnesses | None = None
         self.start: dict[str, Any] = {}  # of the witnesses, from a checkpoint
+        self.facts: dict[str, Any] = {}  # of the epoch at hand, from its steps
         self.open = False  # an epoch has begun and is not recorded yet
+        self.restarts: list[list[float]] = []  # [last epoch before it (from 1), factor on the first learning rates]
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "setup": records.to_plain(self.history.setup),
             "epochs": [records.to_plain(epoch) for epoch in self.history.epochs],
             "said": dict(self.said),
+            "restarts": [list(pair) for pair in self.restarts],
             "start": {} if self.witnesses is None else dict(self.witnesses.start),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.history = records.history_from(state["setup"], state["epochs"])
         self.said, self.start = dict(state["said"]), dict(state["start"])
+        self.restarts = [list(pair) for pair in state["restarts"]]
 
     # ------------------------------------------------------------------ moments
 
@@ -62,6 +71,7 @@ class Diagnose(Callback):
         if self.witnesses is None:
             return
         self._catch_up(trainer)
+        self._act_on_plateau(trainer)
         self.meter.begin(trainer)
         self.open = True
 
@@ -112,8 +122,48 @@ class Diagnose(Callback):
         for finding in judge(self.history, Limits.named(trainer.args.diagnosis_limits)):
             if RANK[finding.severity] > RANK.get(self.said.get(finding.rule, ""), -1):
                 self.said[finding.rule] = finding.severity
+                self.findings.append(finding)
                 trainer.events.add("finding", **finding.to_plain())
                 say(finding)
+
+    def _act_on_plateau(self, trainer: BaseTrainer) -> None:
+        """Before an epoch, so that the last one knows it. All ranks have the same numbers, so they agree."""
+        action, limits = trainer.args.on_plateau, Limits.named(trainer.args.diagnosis_limits)
+        since = int(self.restarts[-1][0]) if self.restarts else 0
+        if action == "warn" or trainer.epoch <= since:
+            return
+        found = plateau(self.history, limits, since=since)
+        if found is None:
+            return
+        if found.countdown == limits.stagnation_countdown:
+            self._tell(
+                trainer, f"{found.finding.evidence}; on_plateau={action} in {found.countdown} epochs unless it moves"
+            )
+        if found.countdown:
+            return
+        if action == "stop":
+            trainer.stop_training = True
+            self._tell(trainer, f"on_plateau=stop: {found.finding.evidence}, so epoch {trainer.epoch + 1} is the last")
+        else:
+            self._restart(trainer, found.finding)
+
+    def _restart(self, trainer: BaseTrainer, finding: Finding) -> None:
+        """Lift the learning rates to a part of where they began; they fall from there along the same curve."""
+        factor = trainer.schedule.factor(trainer.epoch) if trainer.schedule.factor is not None else None
+        before = self.restarts[-1][1] if self.restarts else 1.0
+        lift = before if not factor else max(before, RESTART_RATE / factor)
+        self.restarts.append([trainer.epoch, lift])
+        for group in trainer.optimizer.param_groups:
+            if "initial_lr" in group:
+                group["initial_lr"] *= lift / before
+        self._tell(
+            trainer, f"on_plateau=restart: {finding.evidence}, so the learning rate is lifted {lift / before:.3g}-fold"
+        )
+
+    def _tell(self, trainer: BaseTrainer, text: str) -> None:
+        trainer.events.add("plateau", epoch=trainer.epoch, text=text)
+        if trainer.rank == 0:
+            LOGGER.warning(text)
 
     def _catch_up(self, trainer: BaseTrainer) -> None:
         """A checkpoint is written before its epoch is judged: what it lacks is in the table of the run."""

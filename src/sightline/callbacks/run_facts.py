@@ -45,6 +45,10 @@ def setup_of(trainer: BaseTrainer) -> Setup:
         counts = index.object_counts()
         setup.train_images, setup.labelled_images = len(index), int((counts > 0).sum())
         setup.objects = int(counts.sum())
+        longest = np.repeat(index.shapes.max(axis=1), counts)  # becomes imgsz
+        sides = np.sqrt((index.boxes[:, 2:] * np.repeat(index.shapes[:, ::-1], counts, axis=0)).prod(axis=1))
+        size = trainer.args.imgsz if isinstance(trainer.args.imgsz, int) else max(trainer.args.imgsz)
+        setup.box_side = float(np.median(sides / longest) * size) if len(sides) else None
         setup.class_counts = [int(n) for n in index.class_counts(len(setup.class_names))]
     other = getattr(getattr(trainer.test_loader, "dataset", None), "index", None)
     if other is not None:

@@ -40,6 +40,9 @@ class Limits:
     loader_share: float = _limit(0.6, "Share of an epoch spent waiting for batches.")
     class_noise: float = _limit(0.25, "Share of the well-placed detections whose label has another class.")
     box_noise: float = _limit(0.4, "mAP50-95 over mAP50 below which boxes are found but do not fit.")
+    box_noise_side: float = _limit(
+        12, "Median side of the objects in pixels below which boxes of a pixel do not count."
+    )
     noise_objects: float = _limit(40, "Detections that an estimate of label noise needs.")
     noise_map: float = _limit(
         0.4, "mAP50 that an estimate of box noise needs: a network that knows nothing tells none."

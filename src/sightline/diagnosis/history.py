@@ -28,6 +28,7 @@ class Setup:
     val_images: int | None = None
     labelled_images: int | None = None  # training images with an object
     objects: int | None = None  # in the training set
+    box_side: float | None = None  # pixels at imgsz, √(w·h), median of the training objects
     class_names: list[str] = field(default_factory=list)
     class_counts: list[int] = field(default_factory=list)  # objects of each class in the training set
     duplicates: int | None = None  # validation images whose file also is a training image
@@ -144,7 +145,7 @@ def epoch_from(values: Mapping[str, Any]) -> Epoch:
 
 
 def history_from(setup: Mapping[str, Any], epochs: Iterable[Mapping[str, Any]]) -> History:
-    """A history from plain values, epochs in order; of an epoch that is there twice (a resumed run) the later counts."""
+    """A history from plain values; of an epoch that is there twice, because the run was resumed, the later counts."""
     by_number = {int(values["epoch"]): epoch_from(values) for values in epochs}
     return History(setup_from(setup), [by_number[number] for number in sorted(by_number)])
 

@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sightline.config.limits import Limits
-from sightline.diagnosis.finding import Finding
+from sightline.diagnosis import course, gradients, labels, learning
+from sightline.diagnosis.finding import RANK, Finding
 from sightline.diagnosis.history import History
 
-RULES: tuple[Callable[[History, Limits], Finding | None], ...] = ()
+Rule = Callable[[History, Limits], Finding | None]
+RULES: tuple[Rule, ...] = (*labels.RULES, *learning.RULES, *gradients.RULES, *course.RULES)
+
+# A run without labels is also flat and its head is dead: who knows the cause need not hear of what follows from it.
+FOLLOWS: dict[str, frozenset[str]] = {
+    "labels_missing": frozenset(
+        {"no_positives", "dead_head", "loss_flat", "lr_too_high", "lr_too_low", "overfitting", "gradient_spikes"}
+    ),
+    "everything_frozen": frozenset({"dead_head", "loss_flat", "lr_too_low", "ema_not_following", "val_plateau"}),
+    "no_positives": frozenset({"dead_head", "loss_flat", "lr_too_low", "gradient_spikes"}),
+    "not_finite": frozenset({"loss_flat", "lr_too_high", "lr_too_low", "dead_head", "ema_not_following"}),
+    "fp16_overflow": frozenset({"loss_flat", "lr_too_high", "lr_too_low", "dead_head", "ema_not_following"}),
+    "lr_too_high": frozenset({"exploding_gradient", "dead_head", "overfitting", "loss_flat"}),
+    "lr_too_low": frozenset({"loss_flat", "ema_not_following"}),
+    "schedule_ended": frozenset({"val_plateau", "map_stagnation"}),
+}
 
 
 def judge(history: History, limits: Limits | None = None) -> list[Finding]:
-    """What there is to say about a run after its last epoch, gravest first."""
+    """What there is to say about a run after its last epoch, gravest first; consequences of a cause are left out."""
     limits = limits or Limits()
-    return [finding for rule in RULES if (finding := rule(history, limits)) is not None]
+    found = [finding for rule in RULES if (finding := rule(history, limits)) is not None]
+    names = {finding.rule for finding in found}
+    known = frozenset[str]().union(*(FOLLOWS.get(name, frozenset()) for name in names))
+    return sorted((f for f in found if f.rule not in known), key=lambda finding: -RANK[finding.severity])
