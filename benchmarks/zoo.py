@@ -33,6 +33,7 @@ CASES = (*BROKEN, *HEALTHY)
 EPOCHS = 18  # of a case that says nothing else; a third is six
 VAL = 24  # validation images
 IMGSZ = {"shapes": 96, "bccd": 64}  # the classes of shapes differ in outline only, which 64 pixels do not show
+BASE_IMAGES = {"shapes": 240, "bccd": 120}
 SIDE = 128  # longest side of the copies: decoding is not what is tested here
 
 
@@ -64,7 +65,7 @@ def base_weights(name: str, data: str, out: Path, imgsz: int, epochs: int) -> Pa
         model = YOLO("yolo26n.yaml")
         model.train(
             data=str(small_copy(data, folder / "data", train=120)), epochs=epochs, imgsz=imgsz, batch=8, workers=0,
-            plots=False, device="cpu", amp=False, optimizer="AdamW", lr0=2e-3, mosaic=0.5, val_interval=5,
+            plots=False, device="cpu", amp=False, nbs=8, optimizer="AdamW", lr0=2e-3, mosaic=0.3, val_interval=5,
             project=str(folder), name="run", exist_ok=True, verbose=False, diagnosis=False,
         )  # fmt: skip
         shutil.copy(folder / "run" / "weights" / "best.pt", file)
@@ -78,10 +79,24 @@ def run(case: Case, data: str, weights: Path, folder: Path, *, seed: int, imgsz:
     if case.prepare is not None:
         case.prepare(folder / "data", random.Random(seed))
     settings = {
-        "model": str(weights), "epochs": EPOCHS, "imgsz": imgsz, "batch": 4, "warmup_epochs": 1.0, "workers": 0,
-        "plots": False, "device": "cpu", "amp": False, "verbose": False, "patience": 0, "save": False,
-        "optimizer": "AdamW", "lr0": 5e-4, "mosaic": 0.5, **case.settings,
+        "model": str(weights),
+        "epochs": EPOCHS,
+        "imgsz": imgsz,
+        "batch": 4,
+        "warmup_epochs": 1.0,
+        "workers": 0,
+        "plots": False,
+        "device": "cpu",
+        "amp": False,
+        "verbose": False,
+        "patience": 0,
+        "save": False,
+        "optimizer": "AdamW",
+        "lr0": 5e-4,
+        "mosaic": 0.5,
+        **case.settings,
     }  # fmt: skip
+    settings.setdefault("nbs", settings["batch"])  # a step for every batch: these runs are short
     third = math.ceil(settings["epochs"] / 3)
 
     def end_after_a_third(trainer: Any) -> None:
@@ -145,7 +160,7 @@ def main() -> None:
     parser.add_argument("--bccd", default="../shared/data/bccd/bccd.yaml", help="data YAML of the second data set")
     parser.add_argument("--sets", nargs="+", default=["shapes", "bccd"], choices=["shapes", "bccd"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--base-epochs", type=int, default=40)
+    parser.add_argument("--base-epochs", type=int, default=30)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--epochs", type=int, help="of every case, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/zoo"))

@@ -57,9 +57,7 @@ def test_a_rank_that_does_not_write_drops_them(tmp_path: Path):
     assert list(read_events(tmp_path / NAME)) == []
 
 
-def test_a_file_that_cannot_be_written_ends_nothing_and_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+def test_a_file_that_cannot_be_written_ends_nothing_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     events = Events()
     events.open(tmp_path / "gone")
     with caplog.at_level("WARNING", logger="sightline"):

@@ -11,6 +11,7 @@ from sightline.config.limits import Limits
 from sightline.diagnosis import history as records
 from sightline.diagnosis.finding import RANK, Finding
 from sightline.diagnosis.history import Epoch, History
+from sightline.diagnosis.plan import review
 from sightline.diagnosis.plateau import plateau
 from sightline.diagnosis.rules import judge
 from sightline.log import LOGGER
@@ -65,6 +66,8 @@ class Diagnose(Callback):
             if name in self.witnesses.start and self.witnesses.start[name].shape == values.shape:
                 self.witnesses.start[name] = values.to(trainer.device)
         trainer.events.add("setup", **records.to_plain(self.history.setup))
+        if trainer.start_epoch == 0:
+            self._review_settings(trainer)
         self._say(trainer)
 
     def on_train_epoch_start(self, trainer: BaseTrainer) -> None:
@@ -99,7 +102,7 @@ class Diagnose(Callback):
         self.facts = self.meter.finish(lag)
         if trainer.precision.name == "fp16":
             self.facts["scale"] = float(trainer.scaler.get_scale())
-        self.facts["lr"] = max(trainer.lr.values(), default=records.NAN)
+        self.facts["lr"] = run_facts.learning_rate(trainer)
 
     def on_fit_epoch_end(self, trainer: BaseTrainer) -> None:
         if not self.open:  # the final validation of best.pt
@@ -116,15 +119,29 @@ class Diagnose(Callback):
 
     # ------------------------------------------------------------------ what is said
 
+    def _review_settings(self, trainer: BaseTrainer) -> None:
+        """The lines of `sightline doctor settings` about what somebody chose; of notes only that there are some."""
+        plan = run_facts.plan_of(trainer)
+        advice = [each for each in review(plan) if each.was_asked_for(plan)]
+        notes = [each.finding.rule for each in advice if each.finding.severity == "note"]
+        for each in advice:
+            if each.finding.severity != "note" and trainer.rank == 0:
+                self._publish(trainer, each.finding)
+        if notes and trainer.rank == 0 and trainer.args.verbose:
+            LOGGER.info(f"  `sightline doctor settings …` with these settings has notes on {', '.join(notes)}")
+
     def _say(self, trainer: BaseTrainer) -> None:
         if trainer.rank:
             return
         for finding in judge(self.history, Limits.named(trainer.args.diagnosis_limits)):
             if RANK[finding.severity] > RANK.get(self.said.get(finding.rule, ""), -1):
-                self.said[finding.rule] = finding.severity
-                self.findings.append(finding)
-                trainer.events.add("finding", **finding.to_plain())
-                say(finding)
+                self._publish(trainer, finding)
+
+    def _publish(self, trainer: BaseTrainer, finding: Finding) -> None:
+        self.said[finding.rule] = finding.severity
+        self.findings.append(finding)
+        trainer.events.add("finding", **finding.to_plain())
+        say(finding)
 
     def _act_on_plateau(self, trainer: BaseTrainer) -> None:
         """Before an epoch, so that the last one knows it. All ranks have the same numbers, so they agree."""

@@ -10,8 +10,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.diagnosis.history import NAN, Setup
+from sightline.diagnosis.plan import Plan
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
@@ -57,6 +59,33 @@ def setup_of(trainer: BaseTrainer) -> Setup:
         found = same_files(index.paths, other.paths)
         setup.duplicates, setup.duplicate_examples = len(found), found[:3]
     return setup
+
+
+def plan_of(trainer: BaseTrainer) -> Plan:
+    """The settings that decide how a run learns, once network, loaders and optimizer are there."""
+    args, network = trainer.args, trainer.network
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    total = sum(p.numel() for p in network.parameters())
+    frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    loaded = bool(args.pretrained) and (trainer.source is not None or isinstance(args.pretrained, str))
+    return Plan(
+        optimizer=str(args.optimizer),
+        lr0=float(args.lr0),
+        batch=trainer.batch_size,
+        accumulate=int(getattr(trainer.schedule, "target", trainer.accumulate)),
+        processes=trainer.world_size,
+        epochs=trainer.epochs,
+        warmup_epochs=float(args.warmup_epochs),
+        patience=int(args.patience or 0),
+        val_interval=int(args.val_interval),
+        weight_decay=float(args.weight_decay),
+        batch_norm=bool(norms),
+        synced=any("Sync" in type(module).__name__ for module in norms),
+        frozen=frozen / max(total, 1),
+        from_weights=loaded or bool(args.resume),
+        batches=len(trainer.train_loader),
+        user_set=frozenset(name for name, _ in args.items() if args.is_user_set(name)),
+    )
 
 
 def same_files(train: Any, val: Any) -> list[str]:
@@ -106,6 +135,13 @@ def scores_of(trainer: BaseTrainer) -> dict[str, float]:
     if not trainer.validated:
         return {}
     return {name: _number(trainer.metrics.get(column)) for name, column in COLUMNS.items()}
+
+
+def learning_rate(trainer: BaseTrainer) -> float:
+    """Of the fastest group that is no bias: those have a warm-up of their own."""
+    groups = trainer.optimizer.param_groups
+    rates = [float(group["lr"]) for group in groups if group.get("param_group") != "bias"]
+    return max(rates or [float(group["lr"]) for group in groups], default=NAN)
 
 
 def recorded_epoch(table: dict[str, list[float]], row: int) -> dict[str, Any]:

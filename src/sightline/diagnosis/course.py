@@ -70,8 +70,9 @@ def _what_helps(history: History) -> str:
 
 def schedule_ended(history: History, limits: Limits) -> Finding | None:
     """The learning rate has come to its end long before the run."""
-    rates = history.column("lr")
-    if not len(history) or not np.isfinite(rates).any():
+    # Not those of the warm-up, in which biases may start far above everything else.
+    rates = np.array([epoch.lr for epoch in history.after_warmup()])
+    if not np.isfinite(rates).any():
         return None
     peak, now = np.nanmax(rates), rates[-1]
     left = history.left / max(history.setup.epochs, 1)
