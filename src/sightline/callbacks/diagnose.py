@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sightline.callbacks import run_facts
@@ -44,7 +45,8 @@ class Diagnose(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "setup": records.to_plain(self.history.setup),
-            "epochs": [records.to_plain(epoch) for epoch in self.history.epochs],
+            # Without the one number that is a matter of time: equal runs have equal checkpoints.
+            "epochs": [records.to_plain(replace(epoch, loader_share=records.NAN)) for epoch in self.history.epochs],
             "said": dict(self.said),
             "restarts": [list(pair) for pair in self.restarts],
             "start": {} if self.witnesses is None else dict(self.witnesses.start),
@@ -79,8 +81,16 @@ class Diagnose(Callback):
         self.open = True
 
     def on_train_batch_start(self, trainer: BaseTrainer) -> None:
-        if self.open:
-            self.meter.batch_came()
+        if not self.open:
+            return
+        self.meter.batch_came()
+        if (
+            trainer.batch_index == 0
+        ):  # by now every callback has frozen what it wants frozen, and no step has failed yet
+            before = self.history.setup.trainable
+            self.history.setup.trainable = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
+            if self.history.setup.trainable == 0 != before:
+                self._say(trainer)
 
     def on_before_optimizer_step(self, trainer: BaseTrainer) -> None:
         if self.open and self.witnesses is not None:
@@ -134,7 +144,7 @@ class Diagnose(Callback):
         if trainer.rank:
             return
         for finding in judge(self.history, Limits.named(trainer.args.diagnosis_limits)):
-            if RANK[finding.severity] > RANK.get(self.said.get(finding.rule, ""), -1):
+            if RANK[finding.severity] > RANK.get(self.said.get(finding.rule, ""), -1):  # as in `rules.replay`
                 self._publish(trainer, finding)
 
     def _publish(self, trainer: BaseTrainer, finding: Finding) -> None:

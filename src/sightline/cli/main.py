@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightline import __version__
+from sightline.cli.doctor import doctor
 from sightline.config import names, table
 from sightline.config.groups.field import ALL
 from sightline.config.settings import DEFAULTS
@@ -38,6 +39,8 @@ EXAMPLES = """Examples:
 
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
+  sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
+
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
 """
 
@@ -49,6 +52,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=False,
 )
+
+
+app.add_typer(doctor, name="doctor")
 
 
 def complete_settings(incomplete: str) -> Iterator[str]:
@@ -176,7 +182,7 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "run", "settings", "version", "checks"}
+    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor"}
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):

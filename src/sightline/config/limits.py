@@ -21,6 +21,8 @@ class Limits:
     flat_gain: float = _limit(0.04, "Share of its first value by which a training loss falls when a network learns.")
     flat_map: float = _limit(0.05, "mAP50 from which on a network has learnt something, whatever its loss does.")
     update_low: float = _limit(2e-5, "Size of a step over the size of the weights below which nothing moves.")
+    flat_rise: float = _limit(0.05, "Rise over its first value, as a share, that a training loss must not keep.")
+    update_wild: float = _limit(0.2, "Size of a step over that of the weights which nothing survives.")
     update_high: float = _limit(0.02, "The same ratio above which steps throw away what was learnt.")
     grad_norm: float = _limit(1000, "Gradient norm (median of an epoch, before clipping) that is too large.")
     grad_spike: float = _limit(20, "Largest gradient norm of an epoch over its median that is a spike.")

@@ -52,50 +52,86 @@ def dead_head(history: History, limits: Limits) -> Finding | None:
     return None
 
 
-def loss_flat(history: History, limits: Limits) -> Finding | None:
-    """The training loss has not fallen since the start; gradient and update norms tell why."""
-    if len(history) < limits.flat_epochs or history.number <= math.ceil(history.setup.warmup_epochs):
+def lr_too_high(history: History, limits: Limits) -> Finding | None:
+    """Steps as large as the weights themselves, or a loss that has risen, and nothing is found (any more)."""
+    if len(history) < 2 or history.last.all_bad:
         return None
-    if history.steps_so_far() < limits.flat_steps or history.epochs[0].epoch != 1:
+    best, now = _scores(history)
+    if now >= max(limits.flat_map, 0.5 * best):
         return None
-    losses = history.column("total_train_loss")
-    if not np.isfinite(losses[[0, -2, -1]]).all() or losses[0] <= 0:
-        return _no_number(history)
-    gain = 1 - losses[-2:].mean() / losses[0]
-    best, now = np.nanmax([0.0, *history.column("map50")]), np.nan_to_num(history.last.map50)
-    if gain >= limits.flat_gain or now >= max(limits.flat_map, 0.5 * best):
+    updates, losses = history.column("update"), history.column("total_train_loss")
+    largest = np.nanmax([0.0, *updates])
+    settled = _settled(history, limits)
+    rose = settled and losses[-2:].min() > (1 + limits.flat_rise) * losses[0]
+    if largest <= limits.update_wild and not (settled and (rose or np.nanmedian(updates) > limits.update_high)):
         return None
-    fell = f"the training loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {len(history)} epochs"
-    update = np.nanmedian([np.nan, *(epoch.update for epoch in history.after_warmup())])
-    step = "" if math.isnan(update) else f", a step moves the weights by {update:.1e} of their size"
-    norm = "" if math.isnan(history.last.grad_norm) else f", the gradient norm is {history.last.grad_norm:.3g}"
-    evidence = f"{fell}{step}{norm}"
-    lr = history.column("lr")[~np.isnan(history.column("lr"))]
-    rate = f"lr0={history.setup.lr0:.2g}" if len(lr) else "lr0"
-    if update < limits.update_low and not history.last.not_finite:
-        remedy = f"The learning rate is too low: {rate} → try {_higher(history, update)}."
-        return Finding("lr_too_low", "error", evidence, remedy, history.number)
-    if update > limits.update_high or gain < -0.05 or best > now + 0.2:
-        remedy = f"The learning rate is too high: {rate} → a tenth of it, or a longer warm-up (warmup_epochs)."
-        return Finding("lr_too_high", "error", evidence, remedy, history.number)
-    remedy = (
-        "The steps are of a sane size, so look at what they learn from: `sightline doctor data`, train_batch*.jpg, and "
-        "`sightline doctor overfit`, which shows whether one batch can be learnt."
+    found = f"mAP50 is {now:.3f}" + (f" after {best:.3f}" if best > now else "")
+    evidence = f"a step moved the weights by {largest:.1e} of their size, {_course(losses, len(history))}, {found}"
+    remedy = f"The learning rate is too high: lr0={history.setup.lr0:.2g} → a tenth of it, or a longer warm-up."
+    return Finding("lr_too_high", "error", evidence, remedy, history.number)
+
+
+def lr_too_low(history: History, limits: Limits) -> Finding | None:
+    """All steps together have hardly moved the weights, and nothing is found."""
+    best, now = _scores(history)
+    if not _settled(history, limits) or max(best, now) >= limits.flat_map:
+        return None
+    update = float(np.nanmedian([np.nan, *(epoch.update for epoch in history.after_warmup())]))
+    if not 0 < update < limits.update_low or history.last.not_finite:
+        return None
+    losses, norm = history.column("total_train_loss"), history.last.grad_norm
+    evidence = (
+        f"a step moves the weights by {update:.1e} of their size although the gradient norm is {norm:.3g}; "
+        f"{_course(losses, len(history))}"
     )
-    return Finding("loss_flat", "warning", evidence, remedy, history.number)
+    remedy = f"The learning rate is too low: lr0={history.setup.lr0:.2g} → try {_higher(history, update)}."
+    return Finding("lr_too_low", "error", evidence, remedy, history.number)
 
 
-def _no_number(history: History) -> Finding | None:
-    """The loss itself is NaN or infinite."""
-    losses = history.column("total_train_loss")
-    if (
-        not np.isnan(losses[-2:]).all()
-        or not any(epoch.train_loss for epoch in history.epochs)
-        or history.last.not_finite
-    ):
+def loss_flat(history: History, limits: Limits) -> Finding | None:
+    """The training loss has not fallen since the start, and the size of the steps does not tell why."""
+    if not _settled(history, limits):
         return None
-    evidence = "the training loss is not a number any more"
-    return Finding("lr_too_high", "error", evidence, "Lower lr0 tenfold, and check the labels.", history.number)
+    losses = history.column("total_train_loss")
+    best, now = _scores(history)
+    if not np.isfinite(losses[[0, -2, -1]]).all() or losses[0] <= 0:
+        return None
+    if 1 - losses[-2:].mean() / losses[0] >= limits.flat_gain or now >= max(limits.flat_map, 0.5 * best):
+        return None
+    update = history.last.update
+    step = "" if math.isnan(update) else f"; a step moves the weights by {update:.1e} of their size, which is usual"
+    remedy = (
+        "Look at what it learns from: `sightline doctor data`, train_batch*.jpg, and `sightline doctor overfit`, which "
+        "shows whether one batch can be learnt. Without those in doubt, try another lr0."
+    )
+    return Finding("loss_flat", "warning", _course(losses, len(history)) + step, remedy, history.number)
+
+
+def _settled(history: History, limits: Limits) -> bool:
+    """Whether enough has happened since the start for a loss to have fallen."""
+    enough = history.steps_so_far() >= limits.flat_steps and len(history) >= limits.flat_epochs
+    return enough and history.number > math.ceil(history.setup.warmup_epochs) and history.epochs[0].epoch == 1
+
+
+def _scores(history: History) -> tuple[float, float]:
+    """Best mAP50 before the last epoch, and the last one."""
+    scores = [0.0 if math.isnan(epoch.map50) else epoch.map50 for epoch in history.epochs]
+    known = [epoch.map50 for epoch in history.epochs if not math.isnan(epoch.map50)]
+    return max(scores[:-1], default=0.0), known[-1] if known else 0.0
+
+
+def _course(losses: np.ndarray, epochs: int) -> str:
+    return f"the training loss went from {losses[0]:.3g} to {losses[-1]:.3g} in {epochs} epochs"
+
+
+def loss_not_a_number(history: History, limits: Limits) -> Finding | None:
+    """The loss is NaN or infinite, although no step was refused."""
+    if not len(history) or not history.last.train_loss or history.last.not_finite:
+        return None
+    if math.isfinite(history.last.total_train_loss):
+        return None
+    remedy = "Lower lr0, and look for labels or images that are no numbers."
+    return Finding("not_finite", "error", "the training loss is not a number any more", remedy, history.number)
 
 
 def _higher(history: History, update: float) -> str:
@@ -120,4 +156,4 @@ def ema_not_following(history: History, limits: Limits) -> Finding | None:
     return Finding("ema_not_following", "warning", evidence, remedy, history.number)
 
 
-RULES = (everything_frozen, dead_head, loss_flat, ema_not_following)
+RULES = (everything_frozen, dead_head, lr_too_high, lr_too_low, loss_flat, loss_not_a_number, ema_not_following)

@@ -34,3 +34,19 @@ def judge(history: History, limits: Limits | None = None) -> list[Finding]:
     names = {finding.rule for finding in found}
     known = frozenset[str]().union(*(FOLLOWS.get(name, frozenset()) for name in names))
     return sorted((f for f in found if f.rule not in known), key=lambda finding: -RANK[finding.severity])
+
+
+def replay(history: History, limits: Limits | None = None) -> list[Finding]:
+    """What would have been said during a run: after every epoch, each rule once, and again only if it gets graver."""
+    said: dict[str, Finding] = {}
+    order: list[Finding] = []
+    for count in range(len(history) + 1):
+        for finding in judge(History(history.setup, history.epochs[:count]), limits):
+            if is_news(finding, said.get(finding.rule)):
+                said[finding.rule] = finding
+                order.append(finding)
+    return order
+
+
+def is_news(finding: Finding, before: Finding | None) -> bool:
+    return before is None or RANK[finding.severity] > RANK[before.severity]
