@@ -37,6 +37,7 @@ EPOCHS = 18  # of a case that says nothing else; a third is six
 VAL = 24  # validation images
 IMGSZ = {"shapes": 96, "bccd": 64}  # the classes of shapes differ in outline only, which 64 pixels do not show
 BASE_IMAGES = {"shapes": 240, "bccd": 120}
+BASE_EPOCHS = {"shapes": 60, "bccd": 30}
 SIDE = 128  # longest side of the copies: decoding is not what is tested here
 
 
@@ -170,7 +171,6 @@ def main() -> None:
     parser.add_argument("--bccd", default="../shared/data/bccd/bccd.yaml", help="data YAML of the second data set")
     parser.add_argument("--sets", nargs="+", default=["shapes", "bccd"], choices=["shapes", "bccd"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--base-epochs", type=int, default=30)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--epochs", type=int, help="of every case, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/zoo"))
@@ -186,7 +186,7 @@ def main() -> None:
         results = {row["key"]: judged_again(row) for row in map(json.loads, kept.read_text().splitlines())}
     sources = {"shapes": "shapes", "bccd": options.bccd}
     for name in options.sets:
-        weights = base_weights(name, sources[name], options.out, IMGSZ[name], options.base_epochs)
+        weights = base_weights(name, sources[name], options.out, IMGSZ[name], BASE_EPOCHS[name])
         for seed in options.seeds:
             for case in CASES:
                 key = f"{name}|{seed}|{case.name}"

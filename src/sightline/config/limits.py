@@ -37,18 +37,17 @@ class Limits:
     overfit_fall: float = _limit(0.1, "Fall of the training loss in the same epochs, as a share.")
     collapse_share: float = _limit(0.95, "Share of confident detections that one class takes, though others are there.")
     collapse_lead: float = _limit(0.2, "How much larger than its share of the labels that share must be.")
+    collapse_objects: float = _limit(20, "Confident detections that it takes to speak of a collapse.")
     dead_score: float = _limit(0.002, "Best score in the whole validation set below which a head says nothing.")
     ema_lag: float = _limit(0.75, "Distance of the average from the weights, over the way that the weights have come.")
     loader_share: float = _limit(0.6, "Share of an epoch spent waiting for batches.")
     class_noise: float = _limit(0.25, "Share of the well-placed detections whose label has another class.")
     box_noise: float = _limit(0.4, "mAP50-95 over mAP50 below which boxes are found but do not fit.")
-    box_noise_side: float = _limit(
-        12, "Median side of the objects in pixels below which boxes of a pixel do not count."
-    )
+    box_noise_small: float = _limit(0.25, "The same for objects of few pixels.")
+    box_noise_loose: float = _limit(0.5, "Share of the confident detections that then must fit no label.")
+    box_noise_side: float = _limit(12, "Median side of the objects in pixels below which they are of few pixels.")
     noise_objects: float = _limit(40, "Detections that an estimate of label noise needs.")
-    noise_map: float = _limit(
-        0.4, "mAP50 that an estimate of box noise needs: a network that knows nothing tells none."
-    )
+    noise_map: float = _limit(0.1, "mAP50 that an estimate of box noise needs: a poor network tells none.")
     schedule_floor: float = _limit(0.015, "Learning rate over its peak below which a schedule has ended.")
     schedule_left: float = _limit(0.2, "Share of the epochs that are left then, for it to be too early.")
     duplicates: float = _limit(0.01, "Share of the validation images that also are training images.")

@@ -11,6 +11,7 @@ from sightline.diagnosis.finding import Finding
 from sightline.diagnosis.history import Epoch, History
 
 IN_A_ROW = 3  # validations that must agree before labels are blamed
+STILL_RISING = 1.2  # times as high as three validations ago: a network that is still learning
 FEW = 5  # objects of a class below which its numbers are chance
 
 
@@ -82,7 +83,7 @@ def class_collapse(history: History, limits: Limits) -> Finding | None:
 
 def _collapsed(epoch: Epoch, limits: Limits) -> bool:
     detected, labelled = np.array(epoch.detected_of_class), np.array(epoch.labelled_of_class)
-    if len(detected) != len(labelled) or (labelled >= FEW).sum() < 2 or detected.sum() < limits.noise_objects:
+    if len(detected) != len(labelled) or (labelled >= FEW).sum() < 2 or detected.sum() < limits.collapse_objects:
         return False
     share, truth = detected.max() / detected.sum(), labelled[detected.argmax()] / labelled.sum()
     found_wrong = (epoch.misnamed or 0) / max(epoch.placed or 0, 1)
@@ -109,16 +110,24 @@ def label_noise(history: History, limits: Limits) -> Finding | None:
 
 
 def box_noise(history: History, limits: Limits) -> Finding | None:
-    """Objects are found, but the boxes do not fit their labels."""
+    """Objects are found, but the boxes do not fit their labels, and do not come to fit them better."""
     recent = _validated(history)[-IN_A_ROW:]
-    if len(recent) < IN_A_ROW or any(math.isnan(e.map50) or e.map50 < limits.noise_map for e in recent):
+    if len(recent) < IN_A_ROW or any(epoch.map50 < limits.noise_map for epoch in recent):
         return None
+    # Of a few pixels, one more or less is a large part: there only a very low ratio tells something.
+    small = history.setup.box_side is not None and history.setup.box_side < limits.box_noise_side
     ratios = [epoch.map / epoch.map50 for epoch in recent]
-    side = history.setup.box_side
-    if max(ratios) >= limits.box_noise or (side is not None and side < limits.box_noise_side):
+    if max(ratios) >= (limits.box_noise_small if small else limits.box_noise):
+        return None
+    if recent[-1].map50 > STILL_RISING * recent[0].map50 or ratios[-1] > STILL_RISING * ratios[0]:
         return None
     last = recent[-1]
-    evidence = f"mAP50 is {last.map50:.3f}, but mAP50-95 only {last.map:.3f} ({ratios[-1]:.0%} of it)"
+    loose = ""
+    if last.detections and last.invented is not None:
+        if last.invented < limits.box_noise_loose * last.detections:
+            return None
+        loose = f"; {last.invented} of {last.detections} confident detections fit no label (IoU 0.45)"
+    evidence = f"mAP50 is {last.map50:.3f}, but mAP50-95 only {last.map:.3f} ({ratios[-1]:.0%} of it){loose}"
     remedy = (
         "Boxes are found but do not fit: check how exactly objects are labelled (`sightline doctor data`), and whether "
         "imgsz leaves enough of them."

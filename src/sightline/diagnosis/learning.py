@@ -62,8 +62,10 @@ def lr_too_high(history: History, limits: Limits) -> Finding | None:
     updates, losses = history.column("update"), history.column("total_train_loss")
     largest = np.nanmax([0.0, *updates])
     settled = _settled(history, limits)
-    rose = settled and losses[-2:].min() > (1 + limits.flat_rise) * losses[0]
-    if largest <= limits.update_wild and not (settled and (rose or np.nanmedian(updates) > limits.update_high)):
+    usual = float(np.nanmedian(updates) if np.isfinite(updates).any() else math.nan)
+    # A loss that rises under steps of a usual size has another reason.
+    rose = losses[-2:].min() > (1 + limits.flat_rise) * losses[0] and not usual < limits.update_high / 4
+    if largest <= limits.update_wild and not (settled and (rose or usual > limits.update_high)):
         return None
     found = f"mAP50 is {now:.3f}" + (f" after {best:.3f}" if best > now else "")
     evidence = f"a step moved the weights by {largest:.1e} of their size, {_course(losses, len(history))}, {found}"

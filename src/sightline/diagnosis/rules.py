@@ -23,6 +23,8 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "fp16_overflow": frozenset({"loss_flat", "lr_too_high", "lr_too_low", "dead_head", "ema_not_following"}),
     "lr_too_high": frozenset({"exploding_gradient", "dead_head", "overfitting", "loss_flat"}),
     "lr_too_low": frozenset({"loss_flat", "ema_not_following"}),
+    "dead_head": frozenset({"loss_flat"}),
+    "overfitting": frozenset({"box_noise"}),
     "schedule_ended": frozenset({"val_plateau", "map_stagnation"}),
 }
 
