@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["shapes", "bccd"], choices=["shapes", "bccd"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--kind", choices=["broken", "healthy"], help="only these")
     parser.add_argument("--epochs", type=int, help="of every case, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/zoo"))
     options = parser.parse_args()
@@ -190,7 +191,8 @@ def main() -> None:
         for seed in options.seeds:
             for case in CASES:
                 key = f"{name}|{seed}|{case.name}"
-                if key in results or options.only not in case.name:
+                wanted = options.only in case.name and options.kind in (None, "healthy" if case.healthy else "broken")
+                if key in results or not wanted:
                     continue
                 folder = options.out / f"run-{name}-{seed}"
                 result = {"key": key, **run(case, sources[name], weights, folder, seed=seed, imgsz=IMGSZ[name])}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
 
-RESTART_RATE = 0.5  # of the first learning rate: what a restart lifts it to
+RESTART_RATE = 0.5  # of the first learning rate: the least that a restart lifts it to, if it is not doubled anyway
 
 
 class Diagnose(Callback):
@@ -175,10 +175,13 @@ class Diagnose(Callback):
             self._restart(trainer, found.finding)
 
     def _restart(self, trainer: BaseTrainer, finding: Finding) -> None:
-        """Lift the learning rates to a part of where they began; they fall from there along the same curve."""
+        """Lift the learning rates towards where they began; they fall from there along the same curve."""
         factor = trainer.schedule.factor(trainer.epoch) if trainer.schedule.factor is not None else None
         before = self.restarts[-1][1] if self.restarts else 1.0
-        lift = before if not factor else max(before, RESTART_RATE / factor)
+        lift = before
+        if factor:
+            now = before * factor  # as a part of the first rates
+            lift = max(before, min(1.0, max(RESTART_RATE, 2 * now)) / factor)
         self.restarts.append([trainer.epoch, lift])
         for group in trainer.optimizer.param_groups:
             if "initial_lr" in group:

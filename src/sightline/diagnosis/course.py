@@ -21,7 +21,7 @@ def overfitting(history: History, limits: Limits) -> Finding | None:
         return None
     rise = np.nanmean(val[-LAST:]) / val[best] - 1
     fall = 1 - np.nanmean(train[-LAST:]) / train[best]
-    peak, now = np.nanmax(score, initial=0.0), np.nan_to_num(score[-LAST:]).mean()
+    peak, now = np.nanmax(score, initial=0.0), np.nanmax(score[-LAST:], initial=0.0)
     if rise < limits.overfit_rise or fall < limits.overfit_fall or now > 0.98 * peak:
         return None
     evidence = (

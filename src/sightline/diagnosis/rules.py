@@ -21,7 +21,9 @@ FOLLOWS: dict[str, frozenset[str]] = {
     "no_positives": frozenset({"dead_head", "loss_flat", "lr_too_low", "gradient_spikes"}),
     "not_finite": frozenset({"loss_flat", "lr_too_high", "lr_too_low", "dead_head", "ema_not_following"}),
     "fp16_overflow": frozenset({"loss_flat", "lr_too_high", "lr_too_low", "dead_head", "ema_not_following"}),
-    "lr_too_high": frozenset({"exploding_gradient", "dead_head", "overfitting", "loss_flat"}),
+    "lr_too_high": frozenset(
+        {"exploding_gradient", "gradient_spikes", "dead_head", "overfitting", "loss_flat", "no_positives"}
+    ),
     "lr_too_low": frozenset({"loss_flat", "ema_not_following"}),
     "dead_head": frozenset({"loss_flat"}),
     "overfitting": frozenset({"box_noise"}),
