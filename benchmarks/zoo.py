@@ -171,9 +171,9 @@ def main() -> None:
     parser.add_argument("--bccd", default="../shared/data/bccd/bccd.yaml", help="data YAML of the second data set")
     parser.add_argument("--sets", nargs="+", default=["shapes", "bccd"], choices=["shapes", "bccd"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--base-epochs", type=int, help="of the weights to start from, for a quick look")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--kind", choices=["broken", "healthy"], help="only these")
-    parser.add_argument("--epochs", type=int, help="of every case, for a quick look")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/zoo"))
     options = parser.parse_args()
     options.out = options.out.absolute()
@@ -187,7 +187,7 @@ def main() -> None:
         results = {row["key"]: judged_again(row) for row in map(json.loads, kept.read_text().splitlines())}
     sources = {"shapes": "shapes", "bccd": options.bccd}
     for name in options.sets:
-        weights = base_weights(name, sources[name], options.out, IMGSZ[name], BASE_EPOCHS[name])
+        weights = base_weights(name, sources[name], options.out, IMGSZ[name], options.base_epochs or BASE_EPOCHS[name])
         for seed in options.seeds:
             for case in CASES:
                 key = f"{name}|{seed}|{case.name}"

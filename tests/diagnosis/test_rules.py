@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,3 +215,11 @@ def test_limits_are_settings():
 def test_a_limit_that_is_none_is_an_error(wrong: Any):
     with pytest.raises(SettingsError, match="diagnosis_limits"):
         Settings(diagnosis_limits=wrong)
+
+
+def test_the_guide_lists_every_rule_and_every_limit_as_it_is():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
+    for name, value, meaning in Limits().rows():
+        assert f"| `{name}` | {value:g} | {meaning} |" in page
+    listed = set(re.findall(r"^\| `(\w+)` \| (?:error|warning|note)", page, re.MULTILINE))
+    assert listed == {rule for _, rule, _ in SPEAKS.values()} | {"val_plateau", "map_stagnation"}

@@ -110,7 +110,7 @@ def test_sides_are_pixels_of_the_network_s_input(data: Path):
 
 
 def test_without_data_it_says_what_to_give():
-    with pytest.raises(UsageError, match="data=file.yaml"):
+    with pytest.raises(UsageError, match=r"data=file\.yaml"):
         examine(make_settings("train", {}))
 
 
