@@ -102,7 +102,8 @@ SPEAKS = {
     "loss is NaN": (from_epoch(3, train_loss={"box": math.nan}), "not_finite", 3),
     "fp16": (both(setup(precision="fp16"), of_every(not_finite=2, scale=0.5)), "fp16_overflow", 2),
     "exploding": (of_every(grad_norm=1500.0), "exploding_gradient", 5),
-    "spikes": (from_epoch(4, grad_norm_max=700.0), "gradient_spikes", 4),
+    "spikes": (from_epoch(4, grad_norm_max=700.0), "gradient_spikes", 5),
+    "one huge spike": (lambda h: setattr(h.epochs[5], "grad_norm_max", 4000.0), "gradient_spikes", 6),
     "average stays": (of_every(ema_lag=0.9), "ema_not_following", 5),
     "over-fitting": (rising_validation, "overfitting", 15),  # eight epochs after the best, the seventh
     "schedule": (from_epoch(6, lr=1e-6), "schedule_ended", 6),
@@ -116,6 +117,7 @@ SILENT = {
     "fp16 finds its scale": both(setup(precision="fp16"), lambda h: setattr(h.epochs[0], "not_finite", 3)),
     "large first gradients": lambda h: [setattr(e, "grad_norm", 3000.0) for e in h.epochs[:2]] and None,
     "gradient below": of_every(grad_norm=900.0, grad_norm_max=1500.0),
+    "one spike": lambda h: setattr(h.epochs[5], "grad_norm_max", 1000.0),
     "spike below": from_epoch(4, grad_norm_max=590.0),
     "average follows": of_every(ema_lag=0.7),
     "near its best from the start": of_every(

@@ -49,7 +49,7 @@ class Diagnose(Callback):
             "epochs": [records.to_plain(replace(epoch, loader_share=records.NAN)) for epoch in self.history.epochs],
             "said": dict(self.said),
             "restarts": [list(pair) for pair in self.restarts],
-            "start": {} if self.witnesses is None else dict(self.witnesses.start),
+            "start": {} if self.witnesses is None else {name: v.cpu() for name, v in self.witnesses.start.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

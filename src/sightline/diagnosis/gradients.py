@@ -10,6 +10,8 @@ from sightline.config.limits import Limits
 from sightline.diagnosis.finding import Finding
 from sightline.diagnosis.history import History
 
+RECENT = 5  # epochs in which a spike is compared with others
+HUGE = 5  # times the limit: that is no chance even once
 SETTLED = 2  # epochs in a row after which a large gradient is no accident
 
 
@@ -49,18 +51,21 @@ def exploding_gradient(history: History, limits: Limits) -> Finding | None:
 
 
 def gradient_spikes(history: History, limits: Limits) -> Finding | None:
-    """Single steps pull many times harder than the others of their epoch."""
+    """Single steps pull many times harder than the others. One of them is chance, unless it is huge."""
     if len(history) < 2:
         return None
     last = history.last
     if (last.steps or 0) < 4 or not last.grad_norm > 0:
         return None
     # With few steps an epoch its median says little: that of the last epochs together says more.
-    usual = float(np.nanmedian(history.column("grad_norm")[-5:]))
-    ratio = last.grad_norm_max / max(usual, 1e-12)
-    if not ratio > limits.grad_spike:
+    usual = max(float(np.nanmedian(history.column("grad_norm")[-RECENT:])), 1e-12)
+    ratios = history.column("grad_norm_max")[1:][-RECENT:] / usual
+    often = int((ratios > limits.grad_spike).sum())
+    if not ratios[-1] > limits.grad_spike or (often < 2 and not ratios[-1] > HUGE * limits.grad_spike):
         return None
-    evidence = f"a step had a gradient norm of {last.grad_norm_max:.3g}, {ratio:.0f} times that of a usual step"
+    evidence = f"a step had a gradient norm of {last.grad_norm_max:.3g}, {ratios[-1]:.0f} times that of a usual step"
+    if often > 1:
+        evidence += f"; there were such steps in {often} of the last {len(ratios)} epochs"
     remedy = (
         "Look for a batch with odd images or labels (`sightline doctor data`); clip_grad=10 keeps it from doing harm."
     )
