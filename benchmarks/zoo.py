@@ -9,6 +9,7 @@ first third, because the question is about that. Ends with the table of docs/dia
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import logging
 import math
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--kind", choices=["broken", "healthy"], help="only these")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/zoo"))
+    parser.add_argument("--record", type=Path, help="write the histories of the first seed there, for the tests")
     options = parser.parse_args()
     options.out = options.out.absolute()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -202,9 +204,28 @@ def main() -> None:
                 said = ", ".join(f"{f['rule']}@{f['epoch']}" for f in result["findings"])
                 print(f"{'ok ' if verdict(case, result) else 'NO '} {key}: {said or 'nothing'} "
                       f"[{result['seconds']} s] {result['error']}", flush=True)  # fmt: skip
+    if options.record:
+        record(results, options.seeds[0], options.record)
     print(table(results, options.sets, options.seeds))
     wrong = [key for key, result in results.items() if not verdict(case_of(key), result)]
     print(f"{len(results) - len(wrong)} of {len(results)} runs judged rightly" + (f"; not {wrong}" if wrong else ""))
+
+
+def record(results: dict[str, dict[str, Any]], seed: int, file: Path) -> None:
+    """What tests/diagnosis/test_zoo.py judges again: a line a run, numbers to four digits."""
+    with gzip.GzipFile(file, "wb", mtime=0) as out:  # no time stamp: the same runs make the same file
+        for key, result in sorted(results.items()):
+            if int(key.split("|")[1]) == seed:
+                short = {name: result[name] for name in ("key", "third", "error")}
+                out.write(json.dumps({**short, **_rounded(result["history"])}).encode() + b"\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def case_of(key: str) -> Case:

@@ -122,7 +122,7 @@ def test_on_plateau_stop_ends_the_run_whole(tiny_data: Path, tmp_path: Path, cap
         trainer.train()
     # Nothing gained over one epoch is known after 2 epochs; one more is allowed; the one after that is the last.
     assert trainer.epoch + 1 == 4
-    assert "on_plateau=stop in 1 epochs" in caplog.text
+    assert "on_plateau=stop when 1 more epochs bring nothing" in caplog.text
     assert "epoch 4 is the last" in caplog.text
     assert trainer.last.exists()
     assert len(trainer.history["metrics/mAP50(B)"]) == 4

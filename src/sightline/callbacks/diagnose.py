@@ -164,7 +164,8 @@ class Diagnose(Callback):
             return
         if found.countdown == limits.stagnation_countdown:
             self._tell(
-                trainer, f"{found.finding.evidence}; on_plateau={action} in {found.countdown} epochs unless it moves"
+                trainer,
+                f"{found.finding.evidence}; on_plateau={action} when {found.countdown} more epochs bring nothing",
             )
         if found.countdown:
             return
