@@ -91,6 +91,7 @@ SPEAKS = {
     "poor boxes": (POOR_BOXES, "box_noise", 3),
     "frozen": (setup(trainable=0), "everything_frozen", 0),
     "no movement": (from_epoch(5, update=0.0), "everything_frozen", 5),
+    "no movement from the start": (of_every(update=0.0), "everything_frozen", 2),  # the warm-up begins at a rate of 0
     "head without gradient": (of_every(head_gradient=0.0), "dead_head", 1),
     "head stands still": (from_epoch(3, update_head=0.0), "dead_head", 3),
     "head falls silent": (from_epoch(4, top_score=1e-4), "dead_head", 4),
@@ -117,6 +118,8 @@ SILENT = {
     "fp16 finds its scale": both(setup(precision="fp16"), lambda h: setattr(h.epochs[0], "not_finite", 3)),
     "large first gradients": lambda h: [setattr(e, "grad_norm", 3000.0) for e in h.epochs[:2]] and None,
     "gradient below": of_every(grad_norm=900.0, grad_norm_max=1500.0),
+    "a validation loss that explodes before anything is learnt": both(rising_validation, of_every(map=0.0004, map50=0.06)),
+    "the first step of a warm-up": lambda h: setattr(h.epochs[0], "update", 0.0),
     "one spike": lambda h: setattr(h.epochs[5], "grad_norm_max", 1000.0),
     "spike below": from_epoch(4, grad_norm_max=590.0),
     "average follows": of_every(ema_lag=0.7),

@@ -33,6 +33,7 @@ class Limits:
     stagnation_gain: float = _limit(0.005, "The least gain of mAP50-95 in those epochs.")
     stagnation_countdown: float = _limit(10, "Further epochs without gain before `on_plateau` acts.")
     overfit_epochs: float = _limit(8, "Epochs since the best validation loss before a run may be called over-fitted.")
+    overfit_map: float = _limit(0.02, "mAP50-95 that a run must have had before it may be called over-fitted.")
     overfit_rise: float = _limit(0.1, "Rise of the validation loss over its best, as a share of it.")
     overfit_fall: float = _limit(0.1, "Fall of the training loss in the same epochs, as a share.")
     collapse_share: float = _limit(0.95, "Share of confident detections that one class takes, though others are there.")

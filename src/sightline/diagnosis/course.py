@@ -22,6 +22,8 @@ def overfitting(history: History, limits: Limits) -> Finding | None:
     rise = np.nanmean(val[-LAST:]) / val[best] - 1
     fall = 1 - np.nanmean(train[-LAST:]) / train[best]
     peak, now = np.nanmax(score, initial=0.0), np.nanmax(score[-LAST:], initial=0.0)
+    if peak < limits.overfit_map:  # what has not learnt anything yet cannot have learnt it by heart
+        return None
     if rise < limits.overfit_rise or fall < limits.overfit_fall or now > 0.98 * peak:
         return None
     evidence = (

@@ -24,6 +24,9 @@ def everything_frozen(history: History, limits: Limits) -> Finding | None:
     last = history.last
     if not last.steps or last.update != 0 or last.not_finite:
         return None
+    # A warm-up begins at a rate of 0, so its first step moves nothing; with one batch an epoch that is a whole epoch.
+    if number <= math.ceil(setup.warmup_epochs) and not (number > 1 and history.epochs[-2].update == 0):
+        return None
     if last.lr == 0:
         remedy = "The learning rate is 0: set lr0, or look at the scheduler."
     gradient = "" if math.isnan(last.grad_norm) else f" although their gradient has a norm of {last.grad_norm:.3g}"
