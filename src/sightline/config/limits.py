@@ -40,6 +40,7 @@ class Limits:
     collapse_lead: float = _limit(0.2, "How much larger than its share of the labels that share must be.")
     collapse_objects: float = _limit(20, "Confident detections that it takes to speak of a collapse.")
     dead_score: float = _limit(0.002, "Best score in the whole validation set below which a head says nothing.")
+    dead_before: float = _limit(0.1, "Best score that the head must have had before.")
     ema_lag: float = _limit(0.75, "Distance of the average from the weights, over the way that the weights have come.")
     loader_share: float = _limit(0.6, "Share of an epoch spent waiting for batches.")
     class_noise: float = _limit(0.25, "Share of the well-placed detections whose label has another class.")

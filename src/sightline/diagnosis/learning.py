@@ -49,7 +49,8 @@ def dead_head(history: History, limits: Limits) -> Finding | None:
         evidence = f"the head does not move while the rest does (by {last.update_body:.1e} of its size a step)"
         return Finding("dead_head", "error", evidence, remedy, history.number)
     before = [epoch.top_score for epoch in history.epochs[:-1] if not math.isnan(epoch.top_score)]
-    if before and last.top_score < min(limits.dead_score, 0.1 * max(before)):
+    # A fresh network's scores may well sink at first; only one that had something to say can fall silent.
+    if before and max(before) >= limits.dead_before and last.top_score < limits.dead_score:
         evidence = f"the best score in the whole validation set is {last.top_score:.1e}; it was {max(before):.1e}"
         return Finding("dead_head", "warning", evidence, f"Lower lr0. {remedy}", history.number)
     return None
