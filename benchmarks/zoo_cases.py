@@ -173,8 +173,8 @@ def _slowly(get: Callable[..., Any]) -> Callable[..., Any]:
 # ------------------------------------------------------------------ the animals
 
 SCRATCH = {"model": "yolo26n.yaml"}
-STILL = {"optimizer": "AdamW", "lr0": 1e-9, "warmup_epochs": 0, "batch": 8, "mosaic": 0.0}
 PLAIN = {"mosaic": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.0}
+STILL = {**PLAIN, "optimizer": "AdamW", "lr0": 1e-9, "warmup_epochs": 0, "batch": 8}
 
 BROKEN = (
     Case("learning rate far too low", ("lr_too_low",), {**SCRATCH, "optimizer": "SGD", "lr0": 1e-7}),

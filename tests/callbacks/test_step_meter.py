@@ -115,6 +115,34 @@ def test_an_epoch_is_summed_up(net: Net):
     assert 0 <= facts["loader_share"] <= 1
 
 
+def test_an_epoch_that_is_interrupted_is_summed_up_whole(net: Net):
+    trainer = SimpleNamespace(
+        train_loader=range(4), device=torch.device("cpu"), images_in_batch=2, objects_in_batch=3, batch_index=0
+    )
+    watch = Witnesses(net)
+
+    def go(meter: StepMeter, batches: range) -> None:
+        for index in batches:
+            trainer.batch_index, trainer.grad_norm = index, torch.tensor(float(index))
+            meter.before_step(trainer, net, watch)
+            with torch.no_grad():
+                net.model[1].weight.mul_(1.01 + 0.01 * index)
+            meter.after_step(trainer, net, watch)
+            meter.batch_ended(trainer)
+
+    first, second, whole = StepMeter(), StepMeter(), StepMeter()
+    for meter in (first, second, whole):
+        meter.begin(trainer)
+    go(first, range(3))
+    second.load_state_dict(first.state_dict())
+    go(second, range(3, 4))
+    go(whole, range(4))
+    parts, once = second.finish(None), whole.finish(None)
+    del parts["loader_share"], once["loader_share"]
+    assert parts == pytest.approx(once, nan_ok=True)
+    assert once["steps"] == 4
+
+
 def test_no_step_at_all_is_no_error(net: Net):
     meter = StepMeter()
     meter.begin(SimpleNamespace(train_loader=range(3), device=torch.device("cpu")))

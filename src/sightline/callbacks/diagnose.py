@@ -40,6 +40,8 @@ class Diagnose(Callback):
         self.start: dict[str, Any] = {}  # of the witnesses, from a checkpoint
         self.facts: dict[str, Any] = {}  # of the epoch at hand, from its steps
         self.open = False  # an epoch has begun and is not recorded yet
+        self.epoch = 0  # which one, from 0
+        self.unfinished: dict[str, Any] = {}  # of the meter, from a checkpoint in the middle of an epoch
         self.restarts: list[list[float]] = []  # [last epoch before it (from 1), factor on the first learning rates]
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class Diagnose(Callback):
             "epochs": [records.to_plain(replace(epoch, loader_share=records.NAN)) for epoch in self.history.epochs],
             "said": dict(self.said),
             "restarts": [list(pair) for pair in self.restarts],
+            "unfinished": {"epoch": self.epoch, **self.meter.state_dict()} if self.open else {},
             "start": {} if self.witnesses is None else {name: v.cpu() for name, v in self.witnesses.start.items()},
         }
 
@@ -56,6 +59,8 @@ class Diagnose(Callback):
         self.history = records.history_from(state["setup"], state["epochs"])
         self.said, self.start = dict(state["said"]), dict(state["start"])
         self.restarts = [list(pair) for pair in state["restarts"]]
+        self.unfinished = dict(state["unfinished"])
+        self._take_up()
 
     # ------------------------------------------------------------------ moments
 
@@ -78,7 +83,8 @@ class Diagnose(Callback):
         self._catch_up(trainer)
         self._act_on_plateau(trainer)
         self.meter.begin(trainer)
-        self.open = True
+        self.open, self.epoch = True, trainer.epoch
+        self._take_up()
 
     def on_train_batch_start(self, trainer: BaseTrainer) -> None:
         if not self.open:
@@ -126,6 +132,11 @@ class Diagnose(Callback):
         self.history.epochs.append(epoch)
         trainer.events.add("epoch", **records.to_plain(epoch))
         self._say(trainer)
+
+    def _take_up(self) -> None:
+        """Go on with an epoch in whose middle the checkpoint was written; it may be read before and after it begins."""
+        if self.open and self.unfinished and self.unfinished["epoch"] == self.epoch:
+            self.meter.load_state_dict(self.unfinished)
 
     # ------------------------------------------------------------------ what is said
 

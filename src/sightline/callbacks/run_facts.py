@@ -40,7 +40,6 @@ def setup_of(trainer: BaseTrainer) -> Setup:
         parameters=sum(p.numel() for p in trainer.network.parameters()),
         trainable=sum(p.numel() for p in trainer.network.parameters() if p.requires_grad),
         class_names=[str(name) for name in dict(trainer.data.get("names") or {}).values()],
-        workers=getattr(trainer.train_loader, "workers", None),
     )
     index = getattr(getattr(trainer.train_loader, "dataset", None), "index", None)
     if index is not None:

@@ -94,6 +94,29 @@ class StepMeter:
         self.norms = torch.full((len(trainer.train_loader) + 1,), float("nan"), device=trainer.device)
         self.began = self.ended = time.perf_counter()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on in the middle of an epoch needs. Times stay out of it: they belong to a process."""
+        return {
+            "norms": [] if self.norms is None else self.norms[: self.steps].cpu(),
+            "steps": self.steps,
+            "samples": self.samples,
+            "images": self.images,
+            "objects": self.objects,
+            "gradients": [values.cpu() for values in self.gradients],
+            "updates": [values.cpu() for values in self.updates],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Into an epoch that has begun."""
+        assert self.norms is not None
+        device = self.norms.device
+        for name in ("steps", "samples", "images", "objects"):
+            setattr(self, name, state[name])
+        kept = min(self.steps, len(self.norms))  # another batch size makes another number of steps
+        self.norms[:kept] = torch.as_tensor(state["norms"], device=device)[:kept]
+        self.gradients = [values.to(device) for values in state["gradients"]]
+        self.updates = [values.to(device) for values in state["updates"]]
+
     def batch_came(self) -> None:
         # On a GPU, time spent here only counts if the device had nothing left to do meanwhile. Asking does not wait.
         if self.queued is None or self.queued.query():

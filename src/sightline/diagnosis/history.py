@@ -33,7 +33,6 @@ class Setup:
     class_counts: list[int] = field(default_factory=list)  # objects of each class in the training set
     duplicates: int | None = None  # validation images whose file also is a training image
     duplicate_examples: list[str] = field(default_factory=list)
-    workers: int | None = None  # loader processes; 0: the main process loads
 
 
 @dataclass(slots=True)
