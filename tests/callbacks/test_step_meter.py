@@ -119,9 +119,10 @@ def test_an_epoch_that_is_interrupted_is_summed_up_whole(net: Net):
     trainer = SimpleNamespace(
         train_loader=range(4), device=torch.device("cpu"), images_in_batch=2, objects_in_batch=3, batch_index=0
     )
-    watch = Witnesses(net)
+    twin = copy.deepcopy(net)
 
-    def go(meter: StepMeter, batches: range) -> None:
+    def go(meter: StepMeter, net: Net, batches: range) -> None:
+        watch = Witnesses(net)
         for index in batches:
             trainer.batch_index, trainer.grad_norm = index, torch.tensor(float(index))
             meter.before_step(trainer, net, watch)
@@ -133,10 +134,10 @@ def test_an_epoch_that_is_interrupted_is_summed_up_whole(net: Net):
     first, second, whole = StepMeter(), StepMeter(), StepMeter()
     for meter in (first, second, whole):
         meter.begin(trainer)
-    go(first, range(3))
+    go(first, net, range(3))
     second.load_state_dict(first.state_dict())
-    go(second, range(3, 4))
-    go(whole, range(4))
+    go(second, net, range(3, 4))
+    go(whole, twin, range(4))
     parts, once = second.finish(None), whole.finish(None)
     del parts["loader_share"], once["loader_share"]
     assert parts == pytest.approx(once, nan_ok=True)
