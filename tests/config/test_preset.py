@@ -20,6 +20,7 @@ WANTED = {
     "long-run": {
         "epochs": 600, "accumulate": 4, "scheduler": "cosine", "restart_epoch": 0.5, "restart_factor": 0.5,
         "mosaic_prob": 0.8, "degrees": 0, "translate": 0.1, "copy_paste": 0.1,
+        "empty_cache_period": 50, "diagnosis": True,
         "loss_schedule": [
             {"until": 0.1667, "box": 1.5, "cls": 0.8, "dfl": 0.5}, {"until": 0.75},
             {"box": 0.7, "cls": 1.2, "dfl": 1.3},

@@ -41,6 +41,7 @@ EXAMPLES = """Examples:
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
+  sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
 
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
 """

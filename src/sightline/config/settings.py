@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sightline.config import names, table
 from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
+from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
@@ -63,6 +64,7 @@ class Settings(
     LossSettings,
     GuardSettings,
     ValidationSettings,
+    DiagnosisSettings,
     PredictionSettings,
     OutputSettings,
     SavingSettings,

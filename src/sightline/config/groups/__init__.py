@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
+from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
@@ -39,6 +40,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     LossSettings,
     GuardSettings,
     ValidationSettings,
+    DiagnosisSettings,
     PredictionSettings,
     OutputSettings,
     SavingSettings,
