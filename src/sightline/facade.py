@@ -34,6 +34,7 @@ from sightline.models.build import build_model, reset_weights
 from sightline.models.contract import check_network
 from sightline.models.fuse import fuse
 from sightline.models.rebuild import plain_description
+from sightline.models.training_settings import settings_in_file
 from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task
 from sightline.train import freeze
@@ -266,7 +267,7 @@ class YOLO:
             given["model"] = self.overrides.get("model")
             if given.get("resume") is True and self.ckpt_path is not None:
                 given["resume"] = self.ckpt_path
-        checked = make_settings(mode, given, origin=origin, base=base)
+        checked = make_settings(mode, given, origin=origin, base=base, in_model_file=settings_in_file)
         check_supported(checked)
         configure(verbose=checked.verbose)
         if mode == "train":

@@ -20,13 +20,20 @@ CASES = {
     "ranks.py": ([*SMALL, "--steps=2", "--fraction=1", "--warm=0"], "largest relative deviation"),
     "rare_classes.py": ([*SMALL, "--epochs=1", "--seeds=0", "--out={folder}"], "recall at confidence 0.25"),
     "train_accuracy.py": ([*SMALL, "--epochs=1", "--out={folder}", "--track-nms"], "mAP50-95 (best_epoch_by_nms)"),
+    "zoo.py": (
+        ["--bccd={data}", "--sets=bccd", "--seeds=0", "--only=empty label", "--base-epochs=1", "--out={folder}"],
+        "| empty label files | 1/1 | `labels_missing` (0 of 18) |",
+    ),
     "train_throughput.py": ([*SMALL, "--epochs=2", "--rounds=1"], "img/s"),
 }
-LAST_ROW = {"rare_classes.py": ("red", "blue")}  # a row a class instead of one a side
+LAST_ROW = {
+    "zoo.py": "1 of 1 runs judged rightly",
+    "rare_classes.py": ("red", "blue"),
+}  # a row a class instead of one a side
 
 
 def test_every_benchmark_has_a_case():
-    programs = {path.name for path in BENCHMARKS.glob("*.py")} - {"side_by_side.py"}
+    programs = {path.name for path in BENCHMARKS.glob("*.py")} - {"side_by_side.py", "zoo_cases.py"}
     assert programs == set(CASES)
 
 

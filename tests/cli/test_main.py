@@ -280,6 +280,20 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert done.stderr == ""
 
 
+def test_settings_prints_a_preset_and_names_them_all(capsys):
+    assert main(["settings", "realtime"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("preset=realtime")
+    assert "optimizer: AdamW" in out
+    assert "lrf" not in out  # no table with it
+    assert main(["settings", "realtime", "lrf"]) == 0
+    out = capsys.readouterr().out
+    assert "optimizer: AdamW" in out
+    assert "lrf" in out
+    assert main(["settings"]) == 0
+    assert "presets: fine-tune, high-res, long-run, many-classes, realtime, small-data" in capsys.readouterr().out
+
+
 def test_the_shell_completes_settings():
     def complete(line: str) -> list[str]:
         words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_SIGHTLINE_COMPLETE": "complete_bash"}

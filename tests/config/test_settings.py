@@ -205,6 +205,7 @@ def test_a_long_value_is_shortened():
     ("values", "both"),
     [
         ({"save": False, "save_period": 5}, ("save=False", "save_period=5")),
+        ({"save": False, "save_every_steps": 5}, ("save=False", "save_every_steps=5")),
         ({"val": False, "val_interval": 3}, ("val=False", "val_interval=3")),
         ({"single_cls": True, "cls_pw": 0.5}, ("single_cls=True", "cls_pw=0.5")),
         ({"single_cls": True, "class_weights": "auto"}, ("single_cls=True", "class_weights=auto")),

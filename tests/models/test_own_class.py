@@ -259,7 +259,9 @@ def test_states_of_callbacks_go_to_objects_of_their_class(tiny_data: Path, tmp_p
 
     first, second, other = Counter(), Counter(), Other()
     where = f"{__name__}:test_states_of_callbacks_go_to_objects_of_their_class.<locals>."
-    trainer = type("T", (), {"objects": [other, first, second], "args": type("A", (), {"resume": "last.pt"})})
+    trainer = type(
+        "T", (), {"objects": [other, first, second], "rank": 0, "args": type("A", (), {"resume": "last.pt"})}
+    )
     states = [
         {"class": f"{where}Counter", "state": {"n": 1}},
         {"class": "gone:Callback", "state": {"n": 2}},
@@ -267,7 +269,7 @@ def test_states_of_callbacks_go_to_objects_of_their_class(tiny_data: Path, tmp_p
         {"class": "gone:Stateless", "state": {}},
     ]
     with caplog.at_level("WARNING"):
-        _restore_callbacks(trainer, states)
+        _restore_callbacks(trainer, {"ranks": [{"callbacks": states}]})
     assert (first.state, second.state, other.state) == ({"n": 1}, {"n": 3}, None)
     assert "gone:Callback with a state" in caplog.text
     assert "Stateless" not in caplog.text

@@ -132,3 +132,11 @@ def test_other_gains_begin_a_new_level():
         each.level.follow((75.0, 0.5, 1.5))
         assert each.level.median() is None
         assert steps(each, [20.0]) == [True]
+
+
+def test_events_are_told_as_they_come():
+    told = []
+    guard = StepGuard(lambda kind, **facts: told.append((kind, facts)))
+    guard.note("rollback", epoch=2, step=7, reason="a weight is not finite")
+    assert told == [("rollback", {"epoch": 3, "step": 7, "reason": "a weight is not finite"})]
+    assert [event["kind"] for event in guard.events] == ["rollback"]

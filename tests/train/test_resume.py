@@ -92,8 +92,8 @@ def stop_after(step: int) -> Any:
     return ask
 
 
-def finish(trainer: Any, *stops: int) -> Any:
-    """Run to the end, stopped and gone on with after each of these batches."""
+def finish(trainer: Any, *stops: int, change: dict[str, Any] | None = None) -> Any:
+    """Run to the end, stopped and gone on with after each of these batches, with these settings changed."""
     kind = type(trainer)
     for step in stops:
         trainer.add_callback(Chance())
@@ -103,7 +103,7 @@ def finish(trainer: Any, *stops: int) -> Any:
         assert caught.value.code == 143
         state = load_checkpoint(trainer.last)
         assert state["epoch"] * 4 + state["run"]["batches_done"] == step + 1
-        trainer = kind(overrides={"resume": str(trainer.last)})
+        trainer = kind(overrides={"resume": str(trainer.last), **(change or {})})
     trainer.add_callback(Chance())
     trainer.train()
     return trainer
@@ -146,8 +146,8 @@ def whole(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def test_a_run_that_is_stopped_again_and_again(whole: dict[str, Any], tiny_data: Path, tmp_path: Path):
-    # Before a step with gradients waiting, in the warm-up, after the last batch of an epoch, and with mosaic closed.
-    stopped = finish(make(tiny_data, tmp_path, **RUN), 0, 4, 7, 9)
+    # With gradients waiting for their step, after the last batch of an epoch, and with mosaic closed.
+    stopped = finish(make(tiny_data, tmp_path, **RUN), 4, 7, 9)
     assert differences(whole, everything(stopped)) == []
     assert len(stopped.objects[1].drawn) == 3 * 12 + 3 + 1  # the last one after the final validation
     assert stopped.objects[1].epochs == 3
@@ -162,7 +162,7 @@ def test_with_workers(whole: dict[str, Any], tiny_data: Path, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [DetectionTrainer, Processes])
-@pytest.mark.parametrize("step", range(11))
+@pytest.mark.parametrize("step", range(12))
 def test_stopped_after_each_batch(step: int, kind: Any, whole: dict[str, Any], tiny_data: Path, tmp_path: Path):
     found = differences(whole, everything(finish(make(tiny_data, tmp_path, kind, **RUN), step)))
     assert [name for name in found if not name.endswith("run.trainer")] == []
@@ -192,3 +192,10 @@ def test_no_batch_is_prepared_twice(tiny_data: Path, tmp_path: Path):
     resumed.train()
     assert len(asked) == 2  # the last batch of two images
     assert previous_of(trainer.last).exists()
+
+
+@pytest.mark.slow
+def test_in_half_precision(tiny_data: Path, tmp_path: Path):
+    a, b = (make(tiny_data, tmp_path / name, **{**RUN, "amp": "bf16"}) for name in ("whole", "stopped"))
+    assert a.precision.name == "bf16"
+    assert differences(everything(finish(a)), everything(finish(b, 2, 7))) == []

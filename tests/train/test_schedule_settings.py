@@ -121,14 +121,18 @@ def test_a_floor_above_the_start_is_refused(tiny_data: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_is_extended_with_every_scheduler(tiny_data: Path, tmp_path: Path, kind: str):
+def test_a_run_is_extended_with_every_scheduler(
+    tiny_data: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+):
     """After two of two epochs the run goes on to five, at the rates of a run of five."""
     settings = {"scheduler": kind, "accumulate": 3, "warmup_epochs": 1, "lr0": 0.01, "scheduler_step": "iteration"}
     watched(tiny_data, tmp_path, epochs=2, **settings).train()
     longer = Watched(overrides={"resume": str(tmp_path / "run" / "weights" / "last.pt"), "epochs": 5})
     longer.steps, longer.rates = [], []
     longer.add_callback("on_before_backward", lambda t: t.rates.append(t.optimizer.param_groups[0]["lr"]))
-    longer.train()
+    with caplog.at_level("INFO", logger="sightline"):
+        longer.train()
+    assert caplog.text.count("epochs=5, before 2: the learning rate goes on") == (kind != "constant")
     assert longer.rates == pytest.approx([0.01 * LrShape(kind).factor(batch / 2, 5) for batch in range(4, 10)])
     assert longer.steps == [6, 9]  # the short run ended with a step on what was left
 
@@ -166,6 +170,23 @@ def test_another_way_of_saying_it_on_resume_takes_the_place_of_the_old_one(tiny_
     assert longer.accumulate == 2
 
 
+def test_another_batch_on_resume_has_the_rates_and_the_decay_of_that_batch(
+    tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    before = {"lr_scale": "linear", "lr_base_batch": 4, "accumulate": 2, "lr0": 0.01, "scheduler": "constant"}
+    watched(tiny_data, tmp_path, epochs=1, batch=4, weight_decay=0.064, **before).train()
+    last = tmp_path / "run" / "weights" / "last.pt"
+    now = {"epochs": 2, "batch": 2, "accumulate": 3, "lr_base_batch": 8}
+    longer = Watched(overrides={"resume": str(last), **now})
+    longer.steps = []
+    with caplog.at_level("INFO", logger="sightline"):
+        longer.train()
+    assert longer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 2 / 8)
+    assert longer.optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.064 * 6 / 64)
+    assert longer.accumulate == 3
+    assert "lr_base_batch=8 (was 4)" in caplog.text
+
+
 def test_changes_while_it_runs_are_in_force(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     trainer = watched(
         tiny_data, tmp_path, epochs=4, lr0=0.01, lrf=0.0, warmup_epochs=0, accumulate=1, weight_decay=0.064
@@ -179,7 +200,7 @@ def test_changes_while_it_runs_are_in_force(tiny_data: Path, tmp_path: Path, cap
         if t.iteration == 3:
             t.args.nbs = 8
         if t.iteration == 4:
-            t.args.scheduler = "constant"
+            t.scheduler = "constant"  # the setting; an object would be a scheduler of torch's kind
             t.args.lr_scale, t.args.lr_base_batch = "linear", 2
         decays.append(t.optimizer.param_groups[0]["weight_decay"])
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from sightline.errors import OutputError
+from sightline.files import atomic_write
 
 
 class ResultsTable:
@@ -27,11 +29,18 @@ class ResultsTable:
             if columns and new:
                 self._rewrite(columns + new)
             columns = columns + new
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                if self.path.stat().st_size == 0:
-                    writer.writerow(columns)
-                writer.writerow([_text(row.get(name)) for name in columns])
+            before = self.path.stat().st_size if self.path.exists() else 0
+            try:
+                with self.path.open("a", newline="", encoding="utf-8") as file:
+                    writer = csv.writer(file)
+                    if before == 0:
+                        writer.writerow(columns)
+                    writer.writerow([_text(row.get(name)) for name in columns])
+            except OSError:
+                os.truncate(self.path, before)  # half a row would be read as one
+                raise
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(f"Cannot write {self.path}: {error.strerror or error}. Free some space.") from error
 
@@ -50,8 +59,10 @@ class ResultsTable:
             return
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        kept = rows[:1] + [row for row in rows[1:] if row and int(float(row[0])) <= count]
-        with self.path.open("w", newline="", encoding="utf-8") as file:
+        # A row that a power cut left half written is shorter.
+        whole = [row for row in rows[1:] if row and len(row) == len(rows[0])]
+        kept = rows[:1] + [row for row in whole if int(float(row[0])) <= count]
+        with atomic_write(self.path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(kept)
 
     def _columns(self) -> list[str]:
@@ -63,7 +74,7 @@ class ResultsTable:
     def _rewrite(self, columns: list[str]) -> None:
         with self.path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        with self.path.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(rows)

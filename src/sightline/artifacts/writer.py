@@ -64,6 +64,10 @@ class CheckpointWriter:
             self._thread.start()
         self._saves.put(list(jobs))
 
+    def has(self, path: Path) -> bool:
+        """Whether a file is there, or will be as soon as the disk has room for it. Ask after `wait`."""
+        return path in self._unwritten or path.exists()
+
     def wait(self) -> None:
         """Return when every save is on the disk, or has failed.
 

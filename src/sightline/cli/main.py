@@ -19,6 +19,7 @@ from sightline import __version__
 from sightline.cli.doctor import doctor
 from sightline.config import names, table
 from sightline.config.groups.field import ALL
+from sightline.config.preset import preset_names, preset_text
 from sightline.config.settings import DEFAULTS
 from sightline.errors import Interrupted, SightlineError, UnknownSettingError
 from sightline.log import configure
@@ -40,6 +41,7 @@ EXAMPLES = """Examples:
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
+  sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
 
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
 """
@@ -109,12 +111,18 @@ def settings(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the text of docs/settings.md.")] = False,
 ) -> int:
-    """List settings with type, default, range and meaning: all, those of a mode, or those named."""
+    """List settings with type, default, range and meaning: all, those of a mode, or those named; or print a preset."""
     if markdown:
         sys.stdout.write(table.markdown())
         return 0
-    rows = _rows(which or [])
-    _print_table(rows)
+    presets = [name for name in which or [] if name in preset_names()]
+    for name in presets:
+        print(f"preset={name}\n\n{preset_text(name)}")
+    rest = [name for name in which or [] if name not in presets]
+    if rest or not presets:
+        _print_table(_rows(rest))
+    if not which:
+        print(f"presets: {', '.join(preset_names())} (`sightline settings NAME` prints one)")
     return 0
 
 
@@ -210,7 +218,7 @@ def run_words(words: Words = None) -> int:
 
 
 def _which(incomplete: str) -> Iterator[str]:
-    return (name for name in (*ALL, *DEFAULTS) if name.startswith(incomplete))
+    return (name for name in (*ALL, *DEFAULTS, *preset_names()) if name.startswith(incomplete))
 
 
 def _rows(which: Sequence[str]) -> list[table.Row]:

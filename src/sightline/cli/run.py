@@ -12,6 +12,7 @@ from sightline.config.settings import COMMAND_LINE, Settings
 from sightline.config.support import check_supported
 from sightline.errors import UsageError
 from sightline.log import configure
+from sightline.models.training_settings import settings_in_file
 
 NEEDS = {"train": ("model", "data"), "val": ("model", "data"), "predict": ("model", "source")}
 EXAMPLES = {
@@ -29,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     """
     line = parse_command_line(words)
     # Quiet: the facade makes the same settings again and says then what is old or without effect.
-    settings = make_settings(line.mode, line.overrides, origin=COMMAND_LINE, quiet=True)
+    settings = make_settings(line.mode, line.overrides, origin=COMMAND_LINE, quiet=True, in_model_file=settings_in_file)
     configure(verbose=settings.verbose)
     model = _checked_model(settings)
     check_supported(settings)

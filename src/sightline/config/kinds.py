@@ -17,6 +17,8 @@ import yaml
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from sightline.config.limits import Limits
+
 # The two `type`s that `settings.py` turns into SettingTypeError and SettingValueError.
 WRONG_TYPE = "setting_type"
 WRONG_VALUE = "setting_value"
@@ -282,6 +284,22 @@ def as_factors(value: Any) -> dict[str, float]:
     return factors
 
 
+def as_diagnosis_limits(value: Any) -> dict[str, float]:
+    """{name of a limit: number}; text such as "{grad_norm: 5000}" is read."""
+    if isinstance(value, str):
+        value = _mapping_from_text(re.sub(r":(?=\S)", ": ", value))
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise wrong_type()
+    numbers_ = {name: as_number(number) for name, number in value.items()}
+    if any(number < 0 for number in numbers_.values()):
+        raise wrong_value("a limit is not negative")
+    try:
+        Limits.named(numbers_)
+    except KeyError as error:
+        raise wrong_value(str(error.args[0])) from None
+    return numbers_
+
+
 def _mapping_from_text(text: str) -> Any:
     for read in (ast.literal_eval, yaml.safe_load):
         try:
@@ -468,6 +486,7 @@ Classes = Annotated[list[int], BeforeValidator(as_classes)]
 Freeze = Annotated[int | str | list[int | str], BeforeValidator(as_freeze)]
 Unfreeze = Annotated[int | dict[int, str | list[int | str]], BeforeValidator(as_unfreeze)]
 Factors = Annotated[dict[str, float], BeforeValidator(as_factors)]
+DiagnosisLimits = Annotated[dict[str, float], BeforeValidator(as_diagnosis_limits)]
 Device = Annotated[int | str | list[int], BeforeValidator(as_device)]
 ClassWeights = Annotated[str | list[float] | dict[str | int, float], BeforeValidator(as_class_weights)]
 FocalGamma = Annotated[float, BeforeValidator(as_focal_gamma)]

@@ -1,20 +1,22 @@
-"""Putting a `Settings` object together: defaults < preset < YAML file < command line or keywords.
+"""Putting a `Settings` object together: defaults < preset < model file < YAML file < command line or keywords.
 
 Each value keeps its origin. The grammar of the command line stands in command_line.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from sightline.config import names, rivals, table
 from sightline.config.command_line import CommandLine, parse_command_line
 from sightline.config.groups import MODE_DEFAULTS
-from sightline.config.settings import AUTO, CODE, DEFAULT, DEFAULTS, PRESET, Settings
+from sightline.config.preset import NOT_IN_A_PRESET, preset_file
+from sightline.config.settings import AUTO, CODE, DEFAULT, DEFAULTS, MODEL_FILE, PRESET, Settings
+from sightline.config.stages import AUGMENTATIONS
 from sightline.config.support import check_supported
 from sightline.errors import MissingSettingsFileError, SettingsError, SettingTypeError, SettingValueError
 from sightline.log import LOGGER
@@ -55,6 +57,7 @@ def make_settings(
     origin: str = CODE,
     base: Settings | None = None,
     preset: Mapping[str, Any] | None = None,
+    in_model_file: Callable[[str], Mapping[str, Any]] | None = None,
     quiet: bool = False,
 ) -> Settings:
     """The settings of one run.
@@ -65,7 +68,8 @@ def make_settings(
         cfg: a YAML file of settings.
         origin: what `overrides` are recorded as: "command line" or "code".
         base: settings to start from instead of the defaults, such as those of a checkpoint.
-        preset: named values below the YAML file.
+        preset: values below all files, in the place of those that the setting `preset` names.
+        in_model_file: gives the settings that the description of a network carries, from its name.
         quiet: leave out warnings (old names, settings that the mode does not read): they are given elsewhere.
 
     Raises:
@@ -78,22 +82,26 @@ def make_settings(
     # The names first: a misspelt one must be reported before anything else about the values.
     wanted = names.current_names(wanted, DEFAULTS, quiet=quiet)
 
-    layers: list[tuple[str, Mapping[str, Any]]] = [(PRESET, preset or {})]
+    above: list[_Layer] = []
     if file is not None:
         file = _file_name(file)
-        layers.append((f"file:{Path(file).name}", {**read_settings_file(file, quiet=quiet), "cfg": file}))
-    layers.append((origin, wanted))
+        content = {**read_settings_file(file, quiet=quiet), "cfg": file}
+        above.append(_Layer(f"file:{Path(file).name}", content, Path(file).name))
+    above.append(_Layer(origin, wanted))
+    layers = [*_recipes(above, base, preset, in_model_file, quiet=quiet), *above] if mode == "train" else above
 
     values = dict(DEFAULTS) if base is None else dict(base.copy().items())
     origins = {} if base is None else base.origins()
     for name, value in MODE_DEFAULTS.get(mode, {}).items():
         if base is None or not base.is_user_set(name):
             values[name], origins[name] = value, DEFAULT
-    for layer_origin, layer in layers:
-        _check_alone(mode, layer, layer_origin)
-        rivals.replace(values, origins, layer, layer_origin, DEFAULTS, silent={DEFAULT, AUTO}, quiet=quiet)
-        values.update(layer)
-        origins.update(dict.fromkeys(layer, layer_origin))
+    for layer in layers:
+        _check_alone(mode, layer)
+        new = layer.without(origins) if base is not None else layer.values
+        rivals.replace(values, origins, new, layer.origin, DEFAULTS, silent={DEFAULT, AUTO}, quiet=quiet)
+        values.update(new)
+        origins.update(dict.fromkeys(new, layer.origin))
+    _own_values_win(values, origins, quiet=quiet)
     values["mode"], origins["mode"] = mode, DEFAULT  # an unknown mode fails the check of that setting
 
     settings = Settings.from_dict(values, origins)
@@ -102,8 +110,81 @@ def make_settings(
     return settings
 
 
+class _Layer(NamedTuple):
+    """Values of one origin. `file` is what an error about them begins with."""
+
+    origin: str
+    values: Mapping[str, Any]
+    file: str = ""
+
+    def without(self, origins: Mapping[str, str]) -> Mapping[str, Any]:
+        """What is left where settings to start from have values of a higher origin."""
+        if self.origin not in _RECIPES:
+            return self.values
+        taken = {name for name, origin in origins.items() if _rank(origin) > _rank(self.origin)}
+        taken |= rivals.replaced_by(taken)
+        return {name: value for name, value in self.values.items() if name not in taken}
+
+
+def _own_values_win(values: dict[str, Any], origins: dict[str, str], *, quiet: bool) -> None:
+    """Take out of a recipe's `augment_schedule` what the user has said a value for: it would not be in force."""
+    schedule, origin = values["augment_schedule"], origins.get("augment_schedule", DEFAULT)
+    if origin not in _RECIPES or not isinstance(schedule, list):
+        return
+    own = [name for name in AUGMENTATIONS if _rank(origins.get(name, DEFAULT)) > _rank(origin)]
+    kept = [{key: value for key, value in stage.items() if key not in own} for stage in schedule]
+    if kept != schedule:
+        values["augment_schedule"] = kept
+        if not quiet:
+            said = ", ".join(f"{name}={values[name]}" for name in own)
+            LOGGER.info(f"{said} of your own: augment_schedule of the {origin} leaves it alone")
+
+
+_RECIPES = (PRESET, MODEL_FILE)
+
+
+def _rank(origin: str) -> int:
+    order = (DEFAULT, AUTO, *_RECIPES)
+    return order.index(origin) if origin in order else len(order)
+
+
+def _recipes(
+    above: Sequence[_Layer],
+    base: Settings | None,
+    preset: Mapping[str, Any] | None,
+    in_model_file: Callable[[str], Mapping[str, Any]] | None,
+    *,
+    quiet: bool,
+) -> list[_Layer]:
+    """The layers below the user's own: preset and model file. A run that goes on has its settings already."""
+    asked = {name: value for layer in above for name, value in layer.values.items()}
+    if asked.get("resume", base is not None and base.resume):
+        new = above[-1].values.get("preset")
+        if new is not None:
+            raise SettingValueError(
+                f"preset={new} with resume: a run that goes on has the settings it began with. Leave preset out, and "
+                "give the settings that are to change one by one."
+            )
+        return []
+    model = asked.get("model", None if base is None else base.model)
+    carried = {} if in_model_file is None or model is None else dict(in_model_file(str(model)))
+    layers = [_Layer(MODEL_FILE, carried, Path(str(model)).name)] if carried else []
+    named = asked.get("preset", carried.get("preset"))
+    if named is not None and preset is None:
+        file = preset_file(_file_name(named, "preset"))
+        preset = read_settings_file(file, quiet=quiet)
+        wrong = [name for name in NOT_IN_A_PRESET if name in preset]
+        if wrong:
+            raise SettingValueError(f"{file.name}: {wrong[0]}={preset[wrong[0]]} cannot stand in a preset. Remove it.")
+        return [_Layer(PRESET, preset, file.name), *layers]
+    return [_Layer(PRESET, preset or {}), *layers]
+
+
 def settings_of_run(
-    cfg: Settings | Mapping[str, Any] | str | Path | None, overrides: Mapping[str, Any], task: str
+    cfg: Settings | Mapping[str, Any] | str | Path | None,
+    overrides: Mapping[str, Any],
+    task: str,
+    in_model_file: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> Settings:
     """One checked Settings object out of what a trainer was given.
 
@@ -111,6 +192,7 @@ def settings_of_run(
         cfg: a Settings object, a dict, a YAML file or None for the defaults.
         overrides: settings on top. Of `Overrides` that are in `cfg`, only what changed since they were made.
         task: what the trainer is for; "" leaves the choice to the settings.
+        in_model_file: as for `make_settings`.
 
     Raises:
         SettingsError: a setting is wrong, cannot run yet, or names another task.
@@ -119,11 +201,11 @@ def settings_of_run(
         changed = overrides
         if isinstance(overrides, Overrides) and overrides.are_in(cfg):
             changed = overrides.changed()
-        settings = make_settings("train", changed, base=cfg)
+        settings = make_settings("train", changed, base=cfg, in_model_file=in_model_file)
     elif isinstance(cfg, Mapping):
-        settings = make_settings("train", {**cfg, **overrides})
+        settings = make_settings("train", {**cfg, **overrides}, in_model_file=in_model_file)
     else:
-        settings = make_settings("train", overrides, cfg=cfg)
+        settings = make_settings("train", overrides, cfg=cfg, in_model_file=in_model_file)
     if task and settings.task != task:
         if settings.is_user_set("task"):
             raise SettingValueError(f"task={settings.task}, but this trainer is for task={task}. Leave `task` out.")
@@ -179,25 +261,25 @@ def to_yaml(settings: Settings, **resolved: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _check_alone(mode: str, layer: Mapping[str, Any], origin: str) -> None:
+def _check_alone(mode: str, layer: _Layer) -> None:
     """Check one layer by itself, so that an error in a file names the file even where a keyword would win."""
-    if not origin.startswith("file:") or not layer:
-        rivals.refuse_both(layer, DEFAULTS, is_file=False)
+    if not layer.file:
+        rivals.refuse_both(layer.values, DEFAULTS, is_file=False)
         return
     try:
-        rivals.refuse_both(layer, DEFAULTS, is_file=True)
-        Settings(**{"mode": mode, **layer})
+        rivals.refuse_both(layer.values, DEFAULTS, is_file=True)
+        Settings(**{"mode": mode, **layer.values})
     except SettingsError as error:
-        raise _in_file(error, origin.removeprefix("file:")) from None
+        raise _in_file(error, layer.file) from None
 
 
 def _in_file(error: SettingsError, file: str) -> SettingsError:
     return type(error)("\n".join(f"{file}: {line}" for line in str(error).splitlines()))
 
 
-def _file_name(value: Any) -> str:
+def _file_name(value: Any, setting: str = "cfg") -> str:
     if not isinstance(value, (str, Path)):
-        raise SettingTypeError(f"cfg={value!r} is not allowed. It must be the path of a YAML file of settings.")
+        raise SettingTypeError(f"{setting}={value!r} is not allowed. It must be the path of a YAML file of settings.")
     return str(value)
 
 

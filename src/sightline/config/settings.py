@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sightline.config import names, table
 from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
+from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
@@ -26,13 +27,15 @@ from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
 from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
+from sightline.config.groups.stages import StageSettings
 from sightline.config.groups.validation import ValidationSettings
 from sightline.config.kinds import WRONG_TYPE
 from sightline.errors import SettingsError, SettingTypeError, SettingValueError
 
-DEFAULT, PRESET, COMMAND_LINE, CODE, AUTO, CHECKPOINT = (
+DEFAULT, PRESET, MODEL_FILE, COMMAND_LINE, CODE, AUTO, CHECKPOINT = (
     "default",
     "preset",
+    "model file",
     "command line",
     "code",
     "auto",
@@ -44,6 +47,7 @@ PYTHON_ONLY = frozenset({"augmentations", "loss"})
 # Settings that may be functions, or lists or dicts with some: left out only then. Text is written like any other.
 TEXT_OR_FUNCTION = frozenset({"fitness"})
 
+_OF_MANY_IMAGES = {"mosaic", "mosaic_prob", "mixup", "copy_paste"}
 _TYPE_ERRORS = (WRONG_TYPE, "missing")
 _JOINED = "joined_settings"
 
@@ -55,10 +59,12 @@ class Settings(
     OptimisationSettings,
     ScheduleSettings,
     WarmupSettings,
+    StageSettings,
     AugmentationSettings,
     LossSettings,
     GuardSettings,
     ValidationSettings,
+    DiagnosisSettings,
     PredictionSettings,
     OutputSettings,
     SavingSettings,
@@ -133,6 +139,12 @@ class Settings(
                     f"repeat_factor={self.repeat_factor} repeats single images, but rect=True keeps images of like "
                     "shape together in fixed batches: leave one of them out."
                 )
+            mixed = sorted({name for stage in self.augment_schedule or () for name in stage} & _OF_MANY_IMAGES)
+            if self.rect and mixed:
+                raise _joined(
+                    f"augment_schedule changes {', '.join(mixed)}, but rect=True combines no images: leave one of them "
+                    "out."
+                )
         if self.single_cls and self.cls_pw > 0:
             raise _joined(
                 f"cls_pw={self.cls_pw} weighs classes against each other, but single_cls=True leaves only one: "
@@ -179,7 +191,7 @@ class Settings(
         return self._version
 
     def origin(self, name: str) -> str:
-        """Where a value came from: default, preset, file:…, command line, code, auto or checkpoint."""
+        """Where a value came from: default, preset, model file, file:…, command line, code, auto or checkpoint."""
         if name not in DEFAULTS:
             names.current_names({name: None}, DEFAULTS)  # raises with suggestions, or it is an old name
             name = names.RENAMED[name][0] if name in names.RENAMED else names.SYNONYMS.get(name, name)

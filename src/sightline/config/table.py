@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sightline.config.groups import GROUPS, MODE_DEFAULTS
+from sightline.config.preset import preset_names, preset_text
 
 _COMPARISONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -82,7 +83,8 @@ def markdown() -> str:
         "",
         "Made by `sightline settings --markdown > docs/settings.md`; do not edit. The command line takes",
         '`name=value`, Python `YOLO("yolo26n.yaml").train(name=value)`. What comes later wins: defaults,',
-        "YAML file (`cfg=`), command line or keywords. A setting marked * does not exist in Ultralytics.",
+        "preset (`preset=`), settings in the model's file, YAML file (`cfg=`), command line or keywords.",
+        "A setting marked * does not exist in Ultralytics.",
         "",
         *(f"{mode} starts from {_pairs(values)}." for mode, values in MODE_DEFAULTS.items() if values),
         "On the command line, predict saves its pictures.",
@@ -101,6 +103,14 @@ def markdown() -> str:
         name = f"`{row.name}`{' *' if row.new else ''}"
         cells = (name, row.kind, f"`{row.default}`", row.limits, ", ".join(row.modes), row.meaning)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    lines += [
+        "",
+        "## Presets",
+        "",
+        "`preset=NAME` takes these; each value of your own wins. `sightline settings NAME` prints one.",
+    ]
+    for name in preset_names():
+        lines += ["", f"`{name}`", "", "```yaml", preset_text(name).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -78,6 +78,8 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         self.channels = channels
         self.repeat = repeat
         self.epoch, self.mixing = 0, True  # of samples that are asked for by their number alone
+        self.augmentation: tuple[tuple[str, float], ...] = ()
+        self._changed: tuple[tuple[tuple[str, float], ...], Pipeline] = ((), pipeline)  # the last one asked for
         self.rect_batches: RectBatches | None = None
         self._size_hw: np.ndarray | None = None  # (n, 2) height, width of the batch that each image is in
         if rect is not None:
@@ -94,14 +96,24 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         """Samples in a training epoch: more than there are images where some are repeated."""
         return len(self) if self.repeat is None else repeated_length(self.repeat.images)
 
-    def set_epoch(self, epoch: int, mixing: bool = True) -> None:
+    def set_epoch(self, epoch: int, mixing: bool = True, augmentation: tuple[tuple[str, float], ...] = ()) -> None:
         """The epoch of samples that are asked for by their number alone."""
-        self.epoch, self.mixing = epoch, mixing
+        self.epoch, self.mixing, self.augmentation = epoch, mixing, augmentation
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
-        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(self.epoch, int(key), self.mixing)
+        if isinstance(key, tuple):
+            key = SampleKey(*key)
+        else:
+            key = SampleKey(self.epoch, int(key), self.mixing, augmentation=self.augmentation)
         rng, size_hw = key.generator(self.seed), self.size_hw(key.index)
-        return to_tensors(self.pipeline(key.index, self, rng, size_hw=size_hw, mixing=key.mixing))
+        pipeline = self.pipeline if not key.augmentation else self._with(key.augmentation)
+        return to_tensors(pipeline(key.index, self, rng, size_hw=size_hw, mixing=key.mixing))
+
+    def _with(self, augmentation: tuple[tuple[str, float], ...]) -> Pipeline:
+        """The pipeline with other numbers. Those of an epoch are the same for all of its samples."""
+        if self._changed[0] != augmentation:
+            self._changed = (augmentation, self.pipeline.changed(dict(augmentation)))
+        return self._changed[1]
 
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> list[dict[str, Any] | Failure]:
         """A batch at once, as the loader asks for it. A problem with a file comes back as a value: an exception would

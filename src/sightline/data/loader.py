@@ -71,10 +71,13 @@ class Loader:
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def set_epoch(self, epoch: int, mixing: bool = True, start: int = 0) -> None:
-        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; workers stay.
-        `start` batches are passed over without preparing them: a resumed run has had them."""
-        self.sampler.set_epoch(epoch, mixing, start)
+    def set_epoch(
+        self, epoch: int, mixing: bool = True, start: int = 0, augmentation: tuple[tuple[str, float], ...] = ()
+    ) -> None:
+        """What the next iteration brings. `mixing` False ends mosaic, MixUp, CutMix and copy-paste; `augmentation`
+        changes numbers of the augmentation; workers stay. `start` batches are passed over without preparing them: a
+        resumed run has had them."""
+        self.sampler.set_epoch(epoch, mixing, start, augmentation)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Batches of the epoch, see `collate`.
@@ -247,7 +250,9 @@ def _quiet_worker(_: int) -> None:
 def _outlast_signals() -> None:
     """Ctrl-C and schedulers signal all processes at once, but the main one still needs its batch: it finishes the step
     and then ends its workers. One that it ends by a signal, or that it forgets, is gone after a while."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
 
@@ -364,7 +369,7 @@ def _fraction(fraction: float | list[float], split: str) -> float:
 def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *, several_a_sample: bool) -> ImageReader:
     budget = None if settings.cache_budget_gb is None else int(settings.cache_budget_gb * GIB)
     cache, quiet = settings.cache, False
-    if not cache and several_a_sample and settings.mosaic:
+    if not cache and several_a_sample and _ever(settings, "mosaic"):
         # A mosaic needs four or nine images; decoding each anew every time would be most of the work. So what has been
         # decoded stays in memory even without cache=ram, within a bound that hurts nobody.
         cache, quiet = "ram", True
@@ -381,18 +386,22 @@ def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *,
 
 
 def _say_what_copy_paste_does(settings: Settings, index: LabelIndex) -> None:
-    if not settings.copy_paste or settings.rect:
+    copy_paste = _ever(settings, "copy_paste")
+    if not copy_paste or settings.rect:
         return
     outlined, total = index.polygon_count, len(index.classes)
     if not outlined:
-        LOGGER.info(
-            f"copy_paste={settings.copy_paste:g}: the labels have no outlines, so the pixels of whole boxes are pasted."
-        )
+        LOGGER.info(f"copy_paste={copy_paste:g}: the labels have no outlines, so the pixels of whole boxes are pasted.")
     elif outlined < total:
         LOGGER.info(
-            f"copy_paste={settings.copy_paste:g}: {outlined} objects have outlines and are cut out along them; of the "
+            f"copy_paste={copy_paste:g}: {outlined} objects have outlines and are cut out along them; of the "
             f"{total - outlined} others the pixels of whole boxes are pasted."
         )
+
+
+def _ever(settings: Settings, name: str) -> float:
+    """The largest value of the run, over all stages of `augment_schedule`."""
+    return max(getattr(settings, name), *(stage.get(name, 0) for stage in settings.augment_schedule or []), 0)
 
 
 def build_loader(

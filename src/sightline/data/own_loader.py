@@ -30,15 +30,22 @@ def check_loader(loader: Any) -> None:
         )
 
 
-def begin_epoch(loader: Any, epoch: int, *, mixing: bool, start: int = 0) -> None:
+def begin_epoch(
+    loader: Any,
+    epoch: int,
+    *,
+    mixing: bool,
+    start: int = 0,
+    augmentation: tuple[tuple[str, float], ...] = (),
+) -> None:
     """Tell a loader, ours or a user's, and what it draws from, which epoch comes. Only ours begins with batch `start`;
     see `passes_over`."""
     if isinstance(loader, Loader):
-        loader.set_epoch(epoch, mixing, start)
+        loader.set_epoch(epoch, mixing, start, augmentation)
         return
-    for part in (loader, *(getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset"))):
+    for part in _parts(loader):
         if isinstance(part, EpochBatches | DetectionDataset):
-            part.set_epoch(epoch, mixing)
+            part.set_epoch(epoch, mixing, augmentation=augmentation)
         elif hasattr(part, "set_epoch"):
             part.set_epoch(epoch)
 
@@ -46,3 +53,15 @@ def begin_epoch(loader: Any, epoch: int, *, mixing: bool, start: int = 0) -> Non
 def passes_over(loader: Any) -> bool:
     """Whether it leaves out the first batches of an epoch by itself; of others they must be taken and dropped."""
     return isinstance(loader, Loader)
+
+
+def passes_augmentation_on(loader: Any) -> bool:
+    """Whether what `begin_epoch` says of the augmentation changes the samples."""
+    return any(
+        isinstance(part, DetectionDataset) and hasattr(part.pipeline, "changed")  # a user may have put another there
+        for part in _parts(loader)
+    )
+
+
+def _parts(loader: Any) -> list[Any]:
+    return [loader, *(getattr(loader, name, None) for name in ("sampler", "batch_sampler", "dataset"))]

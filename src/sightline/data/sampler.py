@@ -16,12 +16,15 @@ class SampleKey(NamedTuple):
 
     mixing: whether mosaic, MixUp, CutMix and copy-paste are on.
     repetition: 0 when the image comes for the first time in this epoch, 1 for the second, …
+    augmentation: numbers of the augmentation in this epoch by the names of their settings; empty for those that the
+        data set was built with. They are here because the key is what reaches a worker process.
     """
 
     epoch: int
     index: int
     mixing: bool = True
     repetition: int = 0
+    augmentation: tuple[tuple[str, float], ...] = ()
 
     def generator(self, seed: int) -> np.random.Generator:
         """The chance in this sample. An image that comes again looks different."""
@@ -77,10 +80,13 @@ class EpochBatches(Sampler[list[SampleKey]]):
         self.epoch = 0
         self.mixing = True
         self.start = 0
+        self.augmentation: tuple[tuple[str, float], ...] = ()
 
-    def set_epoch(self, epoch: int, mixing: bool = True, start: int = 0) -> None:
+    def set_epoch(
+        self, epoch: int, mixing: bool = True, start: int = 0, augmentation: tuple[tuple[str, float], ...] = ()
+    ) -> None:
         """What the next iteration brings; `start` leaves out that many batches at its beginning."""
-        self.epoch, self.mixing, self.start = epoch, mixing, start
+        self.epoch, self.mixing, self.start, self.augmentation = epoch, mixing, start, augmentation
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         return iter(self.keys(self.epoch)[self.start :])
@@ -102,11 +108,14 @@ class EpochBatches(Sampler[list[SampleKey]]):
         """This rank's batches in an epoch."""
         places = self._places(epoch)
         if self.repeat_factors is None:  # a place is an image
-            return [[SampleKey(epoch, place, self.mixing) for place in batch] for batch in places]
+            return [[self._key(epoch, place) for place in batch] for batch in places]
         counts = repeat_counts(self.repeat_factors, seed=self.seed, epoch=epoch)
         image = np.repeat(np.arange(len(counts)), counts)  # (count,) the image at each place
         repetition = np.arange(self.count) - np.repeat(np.cumsum(counts) - counts, counts)
-        return [[SampleKey(epoch, int(image[p]), self.mixing, int(repetition[p])) for p in batch] for batch in places]
+        return [[self._key(epoch, int(image[p]), int(repetition[p])) for p in batch] for batch in places]
+
+    def _key(self, epoch: int, index: int, repetition: int = 0) -> SampleKey:
+        return SampleKey(epoch, index, self.mixing, repetition, self.augmentation)
 
     def _places(self, epoch: int) -> list[list[int]]:
         """This rank's batches, as numbers of places: 0 to `count`, the copies of an image side by side."""

@@ -190,7 +190,7 @@ def load_spec(cfg: str | Path | Mapping[str, Any] | ModelSpec, *, scale: str | N
     if scale is None and (found.taken_off or found.letter in (sizes or ())):
         scale = found.letter
     name = Path(cfg).with_suffix(found.path.suffix) if found.taken_off else found.path
-    return read_spec(data, file=str(found.path), name=name.name, scale=scale)
+    return read_spec(data, file=str(found.path), name=name.name, scale=scale, strict=True)
 
 
 def _class_names(names: Mapping[int, str] | Sequence[str] | None, nc: int) -> dict[int, str]:

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sightline.config.settings import DEFAULTS
 from sightline.errors import ModelError
 from sightline.log import LOGGER
-from sightline.models import layers
+from sightline.models import layers, training_settings
 from sightline.models.layers import LATER, LAYERS, Scale
 
 SECTIONS = ("backbone", "head")
-# Keys beside the two sections. Others are kept and named in a warning: a misspelt one would change nothing unseen.
+# Keys beside the two sections. Others are refused, or kept and named in a warning: a misspelt one would change nothing
+# unseen.
 KNOWN_KEYS = (
     *("nc", "channels", "scales", "scale", "end2end", "reg_max", "activation", "norm", "names", "yaml_file"),
     *("depth_multiple", "width_multiple", "kpt_shape", "task", "ch"),
@@ -86,7 +88,9 @@ class ModelSpec:
         }
 
 
-def read_spec(data: Any, *, file: str | None = None, name: str | None = None, scale: str | None = None) -> ModelSpec:
+def read_spec(
+    data: Any, *, file: str | None = None, name: str | None = None, scale: str | None = None, strict: bool = False
+) -> ModelSpec:
     """Check a description.
 
     Args:
@@ -94,6 +98,8 @@ def read_spec(data: Any, *, file: str | None = None, name: str | None = None, sc
         file: where it was read, for messages.
         name: what it was asked for by (`yaml_file`); None for the description's own.
         scale: the letter of the size; None for the description's own `scale`, else its first.
+        strict: refuse keys that are neither a description's nor settings of training, which `training_settings.py`
+            reads. Descriptions in checkpoints of other programs have keys of their own: they are named in a warning.
 
     Raises:
         ModelError: naming file and row.
@@ -111,7 +117,15 @@ def read_spec(data: Any, *, file: str | None = None, name: str | None = None, sc
     long = [key for key in SECTIONS if len(data[key]) > MAX_ROWS]
     if long:
         raise ModelError(f"{file}: {len(data[long[0]])} rows under {long[0]}; at most {MAX_ROWS} are read.")
-    unknown = [str(key) for key in data if key not in (*KNOWN_KEYS, *SECTIONS)]
+    known = (*KNOWN_KEYS, *SECTIONS, *training_settings.SECTIONS)
+    unknown = [str(key) for key in data if key not in known and not training_settings.is_setting(key)]
+    if unknown and strict:
+        near = difflib.get_close_matches(unknown[0], [*known, *DEFAULTS], n=3, cutoff=0.6)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ModelError(
+            f"{file}: {unknown[0]} is no key of a description and no setting of training.{hint} Keys: "
+            f"{', '.join((*KNOWN_KEYS, *SECTIONS, *training_settings.SECTIONS))}."
+        )
     if unknown:
         LOGGER.warning(f"{file}: {', '.join(unknown)} has no effect; known keys: {', '.join((*KNOWN_KEYS, *SECTIONS))}")
     nc, channels = data.get("nc", 80), data.get("channels", data.get("ch", 3))

@@ -27,6 +27,9 @@ class Assignable(CallbackHost):
         if own and name in DEFAULTS and name not in own and not hasattr(type(self), name):
             self.args.assign(name, value, origin=CODE)
             return
+        if name == "scheduler" and isinstance(value, str):  # the setting of that name, not an object
+            self.args.assign(name, value, origin=CODE)
+            return
         if name == "scheduler":
             ours = value is None or hasattr(value, "at_iteration")
             self.schedule = value if ours else TorchSchedule(value, self.schedule, self.epoch, lambda: self.fitness)

@@ -39,8 +39,9 @@ def after_epoch(trainer: BaseTrainer) -> None:
     Raises:
         Interrupted: see above.
     """
-    (asked,) = ranks.highest(trainer.interrupt.asked)
-    if asked and not (trainer.stop or trainer.stop_training):  # the last epoch is over, so the run may as well end
+    asked, ends = ranks.highest(trainer.interrupt.asked, int(trainer.stop or trainer.stop_training))
+    trainer.stop_training = bool(ends)  # a callback may know more on one rank than on others
+    if asked and not ends:  # where the last epoch is over, the run may as well end
         _leave(trainer, asked)
 
 

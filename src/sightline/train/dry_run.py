@@ -77,6 +77,7 @@ def rehearse(trainer: BaseTrainer) -> DryRun:
         rehearsal = Rehearsal(folder, began)
         trainer.rehearsal = rehearsal
         trainer.args.assign("save_dir", str(folder / "run"), origin="auto")
+        trainer.args.assign("accumulate", None, origin="auto")
         if trainer.args.batch >= 1:  # else when it is known
             trainer.args.assign("nbs", trainer.batch_size, origin="auto")  # a step for every batch
         if trainer.args.cache == "disk":

@@ -164,8 +164,12 @@ class Goals:
             if goal.value is not None and not math.isnan(goal.value) and (goal.best is None or goal.value > goal.best):
                 goal.best, goal.best_epoch = goal.value, epoch
 
-    def files_due(self, folder: Path) -> list[Goal]:
-        """Goals whose file this epoch is written to: it is better than what the file has, or there is none."""
+    def files_due(self, folder: Path, exists: Callable[[Path], bool] = Path.exists) -> list[Goal]:
+        """Goals whose file this epoch is written to: it is better than what the file has, or there is none.
+
+        Args:
+            exists: whether a file is there, or about to be.
+        """
         if not self.have_files:
             return []
         return [
@@ -173,7 +177,7 @@ class Goals:
             for goal in self.goals
             if goal.value is not None
             and not math.isnan(goal.value)
-            and (goal.written is None or goal.value > goal.written or not self.file(folder, goal).exists())
+            and (goal.written is None or goal.value > goal.written or not exists(self.file(folder, goal)))
         ]
 
     def file(self, folder: Path, goal: Goal) -> Path:

@@ -7,6 +7,7 @@ late, when it costs no wait; what follows from several bad steps is up to recove
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -58,9 +59,13 @@ class StepGuard:
         rollbacks: how often the run went back; counted anew after some good steps.
         lr_factor: product of what rollbacks did to the learning rate.
         events: what happened, as plain dicts with kind, epoch (from 1), step and evidence.
+
+    Args:
+        tell: also called with each event, as `tell(kind, epoch=…, step=…, **evidence)`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[..., None] | None = None) -> None:
+        self.tell = tell
         self.finite: Tensor | None = None
         self.skipped = 0
         self.spikes = 0
@@ -153,6 +158,8 @@ class StepGuard:
         """Remember what happened, for those who write it down."""
         self.events.append({"kind": kind, "epoch": epoch + 1, "step": step, "evidence": evidence})
         del self.events[:-MOST_EVENTS]
+        if self.tell is not None:
+            self.tell(kind, epoch=epoch + 1, step=step, **evidence)
 
     def report(self, epoch: int) -> None:
         """Say how many steps of an epoch (counted from 1) were skipped, if any."""

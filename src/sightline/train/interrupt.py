@@ -59,7 +59,8 @@ class Interrupt:
             self.asked = number
             if ranks.is_main():  # not print: the signal may have come in the middle of one
                 name = signal.Signals(number).name
-                os.write(2, f"\n{name}: the step is finished and saved; once more ends at once\n".encode())
+                with contextlib.suppress(OSError):  # the terminal may be what was lost
+                    os.write(2, f"\n{name}: the step is finished and saved; once more ends at once\n".encode())
             return
         self.at_once = True
         self._put_back()

@@ -93,7 +93,7 @@ def _start(folder: Path, processes: int) -> BaseException | None:
         except ChildFailedError as failed:
             error = _error_of(folder, failed, processes)
             return error if isinstance(error, Interrupted) or not told else _at_once(told[0])
-        except SignalException as stopped:  # torch before 2.9, which tells the ranks itself and waits for them
+        except SignalException as stopped:  # an older torch, which tells the ranks itself and waits for them
             word = _word_of(folder)
             if word is not None and word["kind"] == INTERRUPTED:
                 return interruption(word["signal"], word["message"])

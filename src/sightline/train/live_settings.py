@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.rivals import RIVALS
 from sightline.log import LOGGER
+from sightline.train import stages
 from sightline.train.ema import decay_of
 from sightline.train.precision import choose
 from sightline.train.schedule import scaled_weight_decay
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 # Read from the settings at the moment they are needed, so there is nothing to do.
 READ_WHEN_NEEDED = {
     *("box", "cls", "dfl", "clip_grad", "clip_grad_value", "multi_scale", "close_mosaic", "time", "verbose"),
-    *("focal_gamma", "label_smoothing"),
+    *("focal_gamma", "label_smoothing", *stages.WEIGHTS, *stages.SCHEDULES),
     *("val", "val_interval", "save", "save_period", "save_every_steps", "save_minutes", "freeze_bn"),
     *("nan_patience", "spike_factor", "spike_patience", "snapshot_steps", "rollback_lr_factor", "max_rollbacks"),
     *("dump_batches", "empty_cache_period"),
@@ -31,7 +32,19 @@ READ_WHEN_NEEDED = {
 SCHEDULE = {"epochs", "momentum", *ScheduleSettings.model_fields, *WarmupSettings.model_fields}
 VALIDATOR = {"conf", "iou", "max_det", "nms", "agnostic_nms", "save_json", "plots"}
 # Read when the trainer was made or its folder opened, before anything else of the set-up.
-READ_FIRST = {"device", "data", "seed", "deterministic", "task", "project", "name", "save_dir", "exist_ok", "resume"}
+READ_FIRST = {
+    "device",
+    "data",
+    "seed",
+    "deterministic",
+    "task",
+    "project",
+    "name",
+    "save_dir",
+    "exist_ok",
+    "resume",
+    "preset",
+}
 
 
 class LiveSettings:

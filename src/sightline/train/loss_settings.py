@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
 # What our own losses read. A plain function cannot, so there these settings would be without effect.
-READ_BY_OURS = ("box", "cls", "dfl", "cls_pw", "class_weights", "focal_gamma", "label_smoothing")
+READ_BY_OURS = (
+    *("box", "cls", "dfl", "cls_pw", "class_weights", "focal_gamma", "label_smoothing"),
+    *("loss_schedule", "box_loss_weight", "cls_loss_weight", "dfl_loss_weight"),
+)
 
 
 def put_in_force(trainer: BaseTrainer) -> None:

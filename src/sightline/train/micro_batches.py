@@ -55,7 +55,7 @@ class MicroBatches:
         whole = normalise.WholeBatch()
         self._drain = self._drain or BackwardDrain(trainer.device)
         waiting, losses = _set_aside(trainer.model), trainer.tloss
-        trainer.images_in_batch = len(batch["img"])
+        trainer.images_in_batch, trainer.objects_in_batch = len(batch["img"]), len(batch.get("cls", ()))
         while True:
             pieces = [batch] if self.limit is None else split_batch(batch, self.limit)
             try:

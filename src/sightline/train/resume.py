@@ -31,6 +31,7 @@ from sightline.models.origin import class_path, read_origin
 from sightline.models.rebuild import load_strictly, plain_description, rebuild
 from sightline.train import freeze, resume_rules, time_budget
 from sightline.train.ema import unwrap
+from sightline.train.schedule import Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +73,7 @@ def full_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any
         "ema": trainer.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scheduler": trainer.schedule.state_dict(),
-        "scheduler_class": class_path(type(getattr(trainer.schedule, "scheduler", trainer.schedule))),
+        "scheduler_class": _class_of(trainer.schedule),
         "scaler": trainer.scaler.state_dict(),
         "stopper": trainer.stopper.state_dict(),
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
@@ -211,6 +212,7 @@ def restore(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     trainer.optimizer.load_state_dict(run["optimizer"])
     trainer.schedule.load_state_dict(run["scheduler"])
     resume_rules.put_in_force(trainer, checkpoint["args"])
+    run["groups"], run["schedule"] = [dict(group) for group in trainer.optimizer.param_groups], trainer.schedule
     trainer.scaler.load_state_dict(run["scaler"])
     trainer.stopper.load_state_dict(run["stopper"])
     _restore_frozen(trainer, checkpoint)
@@ -275,8 +277,12 @@ def go_on(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
     if trainer.best_written is not None and math.isfinite(trainer.best_written) and not trainer.best.exists():
         LOGGER.warning(f"{trainer.best} is gone; the best of the epochs from now on is written instead")
     _say_what_is_different(trainer, run.get("made_with", {}))
-    batch = f", batch {trainer.first_batch + 1} of {len(trainer.train_loader)}" if trainer.first_batch else ""
-    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs}{batch} in {trainer.save_dir}")
+    change = trainer.schedule.change_since(run["scheduler"]) if isinstance(trainer.schedule, Schedule) else ""
+    if change:
+        LOGGER.info(change)
+    done, batches = trainer.first_batch, len(trainer.train_loader)
+    place = "" if not done else f", batch {done + 1} of {batches}" if done < batches else ", after its last batch,"
+    LOGGER.info(f"going on with epoch {trainer.start_epoch + 1} of {trainer.epochs}{place} in {trainer.save_dir}")
 
 
 def _set_aside(trainer: BaseTrainer, read_from: Path) -> None:
@@ -327,8 +333,7 @@ def settle(trainer: BaseTrainer, *, in_epoch: bool) -> None:
         _restore_rank(trainer, run)
         _restore_frozen(trainer, checkpoint)
         trainer._model_train()
-    _restore_optimizer(trainer, checkpoint)
-    _restore_scheduler(trainer, run)
+    _restore_rates(trainer, run)
     _restore_callbacks(trainer, run, quiet=True)
     states = run["ranks"]
     if trainer.rank < len(states):  # more ranks than before have fresh ones
@@ -345,21 +350,22 @@ def _restore_settings(trainer: BaseTrainer) -> None:
     trainer.live.follow()
 
 
-def _restore_optimizer(trainer: BaseTrainer, checkpoint: dict[str, Any]) -> None:
-    """Learning rates and momenta as they were, also where a callback sets them at the start."""
-    groups = checkpoint["run"]["optimizer"]["param_groups"]
+def _restore_rates(trainer: BaseTrainer, run: dict[str, Any]) -> None:
+    """Learning rates and momenta as `restore` left them, also where a callback sets them at the start; and the state of
+    a scheduler that a callback has put in the place of ours, or that makes a step at every start."""
+    groups = run["groups"]
     if [len(group["params"]) for group in groups] != [len(g["params"]) for g in trainer.optimizer.param_groups]:
         return  # a user's own, made in a callback, of which nothing is saved
     for group, saved in zip(trainer.optimizer.param_groups, groups, strict=True):
         group.update({name: value for name, value in saved.items() if name != "params"})
-    resume_rules.put_in_force(trainer, checkpoint["args"])
-
-
-def _restore_scheduler(trainer: BaseTrainer, run: dict[str, Any]) -> None:
-    """One that a callback has put in the place of ours is there only now."""
-    now = class_path(type(getattr(trainer.schedule, "scheduler", trainer.schedule)))
-    if now == run.get("scheduler_class"):
+    ours = isinstance(trainer.schedule, Schedule) and trainer.schedule is run["schedule"]
+    if not ours and _class_of(trainer.schedule) == run["scheduler_class"]:
         trainer.schedule.load_state_dict(run["scheduler"])
+
+
+def _class_of(schedule: Any) -> str:
+    """Of the scheduler, which one of torch's has inside."""
+    return class_path(type(getattr(schedule, "scheduler", schedule)))
 
 
 def starts_at(trainer: BaseTrainer) -> int:

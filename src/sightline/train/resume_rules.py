@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.config.settings import DEFAULTS
 from sightline.errors import SettingValueError
 from sightline.log import LOGGER
 from sightline.train import live_settings
 from sightline.train.lr_groups import LR_FACTORS
+from sightline.train.schedule import lr_scale, lr_scale_of
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
 # What the states in a checkpoint decide, so that another value would not be in force.
 REFUSED = frozenset({"task", "optimizer", *LR_FACTORS, "single_cls", "pretrained", "cls_remap", "norm"})
 
-# Weights come out the same to the last bit (a run may end sooner or later, and keep or show other things).
+# Where things are, what is shown and kept beside the weights, and how fast: the weights come out the same to the last
+# bit. What validation measures is not among them: it decides when a run stops early, and a last step depends on that.
 KEEPS = frozenset(
     {
-        "resume", "model", "cfg", "mode", "project", "name", "save_dir", "exist_ok", "verbose", "plots",
-        "save", "save_period", "save_every_steps", "save_minutes", "watchdog", "dry_run", "workers", "cache",
-        "cache_budget_gb", "patience", "val_interval", "val", "log_metrics", "save_json", "coco_eval",
-        "conf", "iou", "max_det", "nms", "agnostic_nms", "split", "time",
+        "resume", "model", "cfg", "mode", "project", "name", "save_dir", "exist_ok", "verbose", "plots", "dry_run",
+        "save", "save_period", "save_every_steps", "save_minutes", "watchdog", "workers", "cache", "cache_budget_gb",
+        "log_metrics", "save_json", "coco_eval",
     }
 )  # fmt: skip
 
@@ -73,11 +75,24 @@ def put_in_force(trainer: BaseTrainer, before: dict[str, Any]) -> None:
 
 
 def _learning_rate(trainer: BaseTrainer, before: dict[str, Any]) -> None:
-    if before["lr0"]:
-        live_settings.APPLY["lr0"](trainer, before["lr0"])
-        return
-    for group in trainer.optimizer.param_groups:  # from 0 no ratio leads anywhere
-        group["initial_lr"] = trainer.args.lr0 * group.get("lr_factor", 1.0)
+    """Every group keeps its ratio, and its place in warm-up and schedule."""
+    for group in trainer.optimizer.param_groups:
+        if before["lr0"]:
+            for name in ("initial_lr", "lr"):
+                group[name] *= trainer.args.lr0 / before["lr0"]
+        else:  # from 0 no ratio leads anywhere
+            group["initial_lr"] = trainer.args.lr0 * _scale_of(before) * group.get("lr_factor", 1.0)
+
+
+def _lr_scale(trainer: BaseTrainer, before: dict[str, Any]) -> None:
+    """The factor that `lr_scale` asks for now in the place of the one before."""
+    for group in trainer.optimizer.param_groups:
+        for name in ("initial_lr", "lr"):
+            group[name] *= lr_scale_of(trainer.args) / _scale_of(before)
+
+
+def _scale_of(before: dict[str, Any]) -> float:
+    return lr_scale(*(before.get(name, DEFAULTS[name]) for name in LR_SCALE))
 
 
 def _weight_decay(trainer: BaseTrainer, before: dict[str, Any]) -> None:
@@ -97,10 +112,12 @@ def _accumulation(trainer: BaseTrainer, before: dict[str, Any]) -> None:
         trainer.schedule.accumulate = trainer.schedule.target
 
 
+LR_SCALE = ("lr_scale", "batch", "lr_base_batch", "lr_scale_damping")
 Apply = Callable[["BaseTrainer", dict[str, Any]], None]
 FORKS: tuple[tuple[tuple[str, ...], Apply], ...] = (
     (("lr0",), _learning_rate),
-    (("weight_decay", "batch", "nbs"), _weight_decay),  # decay follows the images behind a step
+    (LR_SCALE, _lr_scale),
+    (("weight_decay", "batch", "nbs", "accumulate"), _weight_decay),  # decay follows the images behind a step
     (("momentum",), _momentum),
-    (("batch", "nbs"), _accumulation),
+    (("batch", "nbs", "accumulate"), _accumulation),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sightline.artifacts import events
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends import ranks
 from sightline.files import previous_of
@@ -21,21 +22,27 @@ def open_for(trainer: BaseTrainer) -> None:
     trainer.wdir = trainer.save_dir / "weights"
     trainer.last, trainer.best = trainer.wdir / "last.pt", trainer.wdir / "best.pt"
     trainer.csv = trainer.save_dir / "results.csv"
+    trainer.events.silent = trainer.rank != 0
 
 
 def remove_old_results(trainer: BaseTrainer) -> None:
-    """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them."""
+    """exist_ok: yesterday's best.pt is not today's result. Only now, because a run that cannot start keeps them.
+
+    What happened so far waits in `trainer.events` until then.
+    """
     saving.remove_leftovers(trainer)
     if not trainer.args.resume:
         goals = (trainer.goals.file(trainer.wdir, goal) for goal in trainer.goals)
-        for old in (trainer.csv, trainer.last, previous_of(trainer.last), trainer.best, *goals):
+        log = trainer.save_dir / events.NAME
+        for old in (trainer.csv, trainer.last, previous_of(trainer.last), trainer.best, log, *goals):
             old.unlink(missing_ok=True)
+    trainer.events.open(trainer.save_dir)
 
 
 def discard(trainer: BaseTrainer) -> None:
     """A run that ends before an epoch is recorded leaves nothing; files of others stay, with their folder."""
     if trainer.save_dir in trainer.made_folders and not trainer.csv.exists() and not trainer.last.exists():
-        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg"):
+        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg", events.NAME):
             for file in trainer.save_dir.glob(pattern):
                 file.unlink()
     if trainer.made_folders:

@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from sightline.artifacts.events import Events
 from sightline.callbacks.early_stop import EarlyStopping
 from sightline.train.assignable import Assignable
 from sightline.train.dry_run import DryRun, Rehearsal
 from sightline.train.dumps import BatchDumps
+from sightline.train.ema import unwrap
 from sightline.train.freeze_plan import FreezePlan
 from sightline.train.goals import Goals
 from sightline.train.guard import StepGuard
@@ -55,6 +57,7 @@ class RunState(Assignable):
         self.last = Path()
         self.best = Path()
         self.csv = Path()
+        self.events = Events()  # events.jsonl: `trainer.events.add("kind", fact=…)`
 
         # where the run is
         self.epoch = 0
@@ -65,14 +68,16 @@ class RunState(Assignable):
         self.stop = False  # leave the batch loop, finish the epoch, end the run
         self.stop_training = False  # end the run after this epoch
         self.mixing = True  # mosaic and its kind; False from close_mosaic on
+        self.unstaged_augmentation: dict[str, float] = {}  # where no stage of augment_schedule says anything
         self.images_in_batch = 0
+        self.objects_in_batch = 0  # labelled ones
         self.loss: Tensor | None = None
         self.loss_items: dict[str, Tensor] = {}
         self.tloss: dict[str, Tensor] | None = None  # running mean over the epoch's batches
         self.loss_names: tuple[str, ...] = ()
         self.lr: dict[str, float] = {}
         self.grad_norm: Tensor | None = None
-        self.guard = StepGuard()  # of bad steps
+        self.guard = StepGuard(self.events.add)  # of bad steps
         self.micro_batches = MicroBatches()  # where a whole batch does not fit into the memory
         self.dumps = BatchDumps()  # of bad batches
         self.recovery = Recovery()  # back to the last good state
@@ -101,3 +106,8 @@ class RunState(Assignable):
         self.interrupt = Interrupt()
         self.rehearsal: Rehearsal | None = None
         self.dry_run_report: DryRun | None = None
+
+    @property
+    def network(self) -> Any:
+        """The module inside `model`, which may be wrapped by DistributedDataParallel or `torch.compile`."""
+        return unwrap(self.model)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.artifacts.checkpoint import OVERHEAD, size_of, snapshot
+from sightline.artifacts.tables import ResultsTable
 from sightline.artifacts.writer import CheckpointWriter, Job
 from sightline.backends import ranks
 from sightline.backends.pulse import PULSE
+from sightline.errors import OutputError
 from sightline.files import free_space, previous_of, remove_unfinished
 from sightline.log import LOGGER
 from sightline.train import resume
@@ -17,6 +19,7 @@ from sightline.train import resume
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
+LONG_VALIDATION = 20.0  # seconds; schedulers kill 30 s after their SIGTERM, as a rule
 FILES_OF_A_RUN = 3  # last.pt, last.prev.pt and the one that is being written
 
 
@@ -34,8 +37,11 @@ class Saver:
         self._light: dict[str, Any] | None = None  # of this epoch; best.pt and its kind hold the same
         self._jobs: list[Job] = []
         self._full = False  # whether `save_model` asked for last.pt
+        self._rows: list[dict[str, float | None]] = []  # of results.csv, that are not there yet
         self._batches = 0  # since the last save
         self._moment = time.monotonic()  # of the last save; not the clock, which people set
+        self._last_batch = self._moment  # when the batches of the epoch were at their end
+        self._validation = 0.0  # seconds from there to the end of the epoch, the last time
         self._asked_room = False
 
     # ------------------------------------------------------------------ in the middle of an epoch
@@ -46,10 +52,13 @@ class Saver:
         self._batches += 1
         if trainer.rank or not settings.save or self.writer.busy:
             return False
-        steps, minutes = settings.save_every_steps, settings.save_minutes
-        return bool(steps and self._batches >= steps) or bool(
-            minutes and time.monotonic() - self._moment >= minutes * 60
-        )
+        now, steps, minutes = time.monotonic(), settings.save_every_steps, settings.save_minutes
+        if trainer.batch_index + 1 == len(trainer.train_loader):
+            self._last_batch = now
+            # A signal waits for the validation, and whoever sent it may not.
+            if minutes and self._validation > LONG_VALIDATION:
+                return True
+        return bool(steps and self._batches >= steps) or bool(minutes and now - self._moment >= minutes * 60)
 
     def save_position(self, trainer: BaseTrainer) -> None:
         """Write last.pt as of now, in the middle of an epoch."""
@@ -76,6 +85,7 @@ class Saver:
 
     def end_epoch(self, trainer: BaseTrainer) -> None:
         """After everything else of an epoch, on all ranks: what `save_model` has asked for goes to the disk."""
+        self._validation = time.monotonic() - self._last_batch
         (due,) = ranks.highest(int(self._full or bool(self._jobs)))
         if not due:
             return
@@ -109,6 +119,19 @@ class Saver:
                 f"to {needed / 2**20:.0f} MB. Free some space: the run goes on, but what it cannot save it can lose."
             )
 
+    def add_row(self, table: Path, row: dict[str, float | None]) -> None:
+        """Add a row to results.csv; on a full disk it waits for the next one."""
+        self._rows.append(row)
+        try:
+            self._write_rows(table)
+        except OutputError as error:
+            LOGGER.warning(f"{error} The run goes on, and the row is written with the next one.")
+
+    def _write_rows(self, table: Path) -> None:
+        while self._rows:
+            ResultsTable(table).append(self._rows[0])
+            self._rows.pop(0)
+
     # ------------------------------------------------------------------ waiting
 
     def wait(self, trainer: BaseTrainer) -> None:
@@ -130,6 +153,7 @@ class Saver:
             self.wait(trainer)
         if self.writer.failure is not None:
             raise self.writer.failure
+        self._write_rows(trainer.csv)
 
     def close(self, *, wait: bool) -> None:
         self.writer.close(wait=wait)

@@ -29,6 +29,12 @@ def batches_per_step(settings: Settings) -> int:
     return settings.accumulate or accumulation_target(int(settings.batch), settings.nbs)
 
 
+def images_per_step(settings: Settings) -> int:
+    """Images behind a step: batch × accumulate, else `nbs` or one batch, whichever is more."""
+    batch = int(settings.batch)
+    return batch * settings.accumulate if settings.accumulate else max(batch, settings.nbs)
+
+
 def scaled_weight_decay(weight_decay: float, batch: int, nbs: int, accumulate: int | None = None) -> float:
     """Decay per step in proportion to the images behind a step.
 
@@ -244,7 +250,6 @@ class Schedule:
             "accumulate": self.accumulate,
             "last_epoch": self.last_epoch,
             "warming": self.warming,
-            "scale": self.scale,
             "factor": self.factor(self.last_epoch + 1),
         }
 
@@ -252,16 +257,16 @@ class Schedule:
         """Take back what moved. Settings (lrf, warm-up, …) are those of the run that goes on."""
         self.last_epoch = state["last_epoch"]
         self.warming = state.get("warming", True)
-        # The optimizer's state, which is there already, has the initial rates of the run before.
-        scale = self.scale / state.get("scale", self.scale)
-        for group in self.optimizer.param_groups:
-            group["initial_lr"] *= scale
-        before, now = state.get("factor"), self.factor(self.last_epoch + 1)
-        if state["epochs"] != self.epochs and before is not None and before != now:
-            LOGGER.info(
-                f"epochs={self.epochs}, before {state['epochs']}: the learning rate goes on where the longer run would "
-                f"have it, at {now:.3g} of the initial one; the shorter one would be at {before:.3g}"
-            )
+
+    def change_since(self, state: dict[str, Any]) -> str:
+        """What another length of the run does to the curve from here on, for the log; "" for nothing."""
+        before, now = state.get("factor"), self.factor(state["last_epoch"] + 1)
+        if state["epochs"] == self.epochs or before in (None, now):
+            return ""
+        return (
+            f"epochs={self.epochs}, before {state['epochs']}: the learning rate goes on where the longer run would "
+            f"have it, at {now:.3g} of the initial one; the shorter one would be at {before:.3g}"
+        )
 
     def _rate(self, group: dict[str, Any], factor: float) -> float:
         """The learning rate of a group at that factor, not below `lr_min`, which has the group's own factor, too."""

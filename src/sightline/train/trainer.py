@@ -1,6 +1,6 @@
 """The training loop, and the methods that a task or a user fills in or replaces.
 
-`_do_train` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
+`_run_epochs` is the whole loop on one screen. Everything around it is a method with one job; what is not part of
 training itself (console, trackers, …) is a callback.
 """
 
@@ -25,12 +25,14 @@ from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.callbacks.console import Console
+from sightline.callbacks.diagnose import Diagnose
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.losses import normalise
+from sightline.models.training_settings import settings_in_file
 from sightline.train import (
     between_batches,
     clip,
@@ -51,6 +53,7 @@ from sightline.train import (
     saving,
     schedule_settings,
     skip_layers,
+    stages,
     time_budget,
     watchdog,
 )
@@ -63,6 +66,7 @@ from sightline.train.returned import checked_results, returned
 from sightline.train.run_state import RunState
 from sightline.train.schedule import (
     Schedule,
+    images_per_step,
     lr_scale_of,
     scaled_weight_decay,
     warmup_batches,
@@ -95,7 +99,7 @@ class BaseTrainer(RunState):
         overrides: Mapping[str, Any] | None = None,
         _callbacks: Any = None,
     ) -> None:
-        self.args: Settings = settings_of_run(cfg, overrides or {}, self.task)
+        self.args: Settings = settings_of_run(cfg, overrides or {}, self.task, settings_in_file)
         self.checkpoint: dict[str, Any] | None = self.check_resume()
         self.world_size = distributed.wanted(self.args)  # processes that train together
         self.ddp = self.world_size > 1
@@ -103,7 +107,7 @@ class BaseTrainer(RunState):
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
-        super().__init__(_callbacks, first=[Console()])
+        super().__init__(_callbacks, first=[Console(), Diagnose()])
         self.data = self.get_dataset()
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
@@ -147,7 +151,7 @@ class BaseTrainer(RunState):
                 raise
 
     def _do_train(self) -> None:
-        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
+        """The epochs, then the best weights as they will be used."""
         self.train_time_start = clock.now()
         self.run_callbacks("on_train_start")
         resume.settle(self, in_epoch=False)
@@ -162,6 +166,7 @@ class BaseTrainer(RunState):
             self.run_callbacks("on_train_end")
 
     def _run_epochs(self) -> None:
+        """Epoch → batch → forward → backward → optimizer step → EMA → validate → save."""
         for epoch in itertools.count(self.start_epoch):
             self.epoch = epoch
             self._begin_epoch()
@@ -201,11 +206,13 @@ class BaseTrainer(RunState):
         self.run_callbacks("on_train_epoch_start")
         self.live.follow()
         self.schedule.at_epoch_start(self.epoch)
+        stages.enter(self, self.epoch)
         self._model_train()
         if self.mixing and self._mosaic_is_closed():
             self._close_dataloader_mosaic()
         resume.settle(self, in_epoch=True)
-        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=resume.starts_at(self))
+        augmentation, start = stages.augmentation(self), resume.starts_at(self)
+        begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=start, augmentation=augmentation)
         self.micro_batches.agree()
 
     def _end_epoch(self) -> None:
@@ -336,6 +343,7 @@ class BaseTrainer(RunState):
         goals.put_in_force(self)
         self.set_class_weights()
         loss_settings.put_in_force(self)
+        stages.put_in_force(self)
         self.ema = build_ema(self.model, self.args)
         if not self.args.ema:
             self.in_force["ema"] = "off: the weights themselves are validated and saved"
@@ -365,14 +373,13 @@ class BaseTrainer(RunState):
         self._say_what_is_repeated()
         recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
         schedule_settings.put_in_force(self)
-        images_in_step = self.batch_size * self.args.accumulate if self.args.accumulate else self.args.nbs
         optimizer = self.build_optimizer(
             unwrap(self.model),
             name=self.args.optimizer,
             lr=self.args.lr0 * lr_scale_of(self.args),
             momentum=self.args.momentum,
             decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs, self.args.accumulate),
-            iterations=math.ceil(images / max(self.batch_size, images_in_step)) * self.epochs,
+            iterations=math.ceil(images / images_per_step(self.args)) * self.epochs,
         )
         self.optimizer = returned(optimizer, self.build_optimizer)
         self.in_force |= lr_groups.split_by_settings(self.optimizer, self.model, self.args)
@@ -517,7 +524,7 @@ class BaseTrainer(RunState):
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(math.nan if value is None else value)
         if self.rank == 0:
-            ResultsTable(self.csv).append({"epoch": self.epoch + 1, "time": seconds, **metrics})
+            self.saver.add_row(self.csv, {"epoch": self.epoch + 1, "time": seconds, **metrics})
 
     def progress_string(self) -> str:
         """A line that the console shows when an epoch begins, such as the names of columns; "" for none."""
@@ -525,7 +532,7 @@ class BaseTrainer(RunState):
 
     def _is_new_best(self) -> bool:
         """Against the best.pt on the disk, so that it exists whatever a user's `validate` returns or sets."""
-        if self.best_written is None or not self.best.exists():
+        if self.best_written is None or not self.saver.writer.has(self.best):
             return True
         return self.fitness is not None and self.fitness > self.best_written
 
@@ -542,7 +549,7 @@ class BaseTrainer(RunState):
         if self.new_best:
             self.saver.light(self, self.best)
             self.best_written = -math.inf if self.fitness is None or math.isnan(self.fitness) else self.fitness
-        for goal in self.goals.files_due(self.wdir):
+        for goal in self.goals.files_due(self.wdir, self.saver.writer.has):
             self.saver.light(self, self.goals.file(self.wdir, goal))
             goal.written = goal.value
         if self.args.save_period > 0 and self.epoch % self.args.save_period == 0:

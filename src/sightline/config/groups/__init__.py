@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from sightline.config.groups.augmentation import AugmentationSettings
 from sightline.config.groups.data import DataSettings
+from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
 from sightline.config.groups.model import ModelSettings
@@ -24,6 +25,7 @@ from sightline.config.groups.prediction import PredictionSettings
 from sightline.config.groups.run import RunSettings
 from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
+from sightline.config.groups.stages import StageSettings
 from sightline.config.groups.validation import ValidationSettings
 
 GROUPS: tuple[type[BaseModel], ...] = (
@@ -33,10 +35,12 @@ GROUPS: tuple[type[BaseModel], ...] = (
     OptimisationSettings,
     ScheduleSettings,
     WarmupSettings,
+    StageSettings,
     AugmentationSettings,
     LossSettings,
     GuardSettings,
     ValidationSettings,
+    DiagnosisSettings,
     PredictionSettings,
     OutputSettings,
     SavingSettings,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -43,6 +44,10 @@ class Pipeline(Protocol):
         """
         ...
 
+    def changed(self, values: Mapping[str, float]) -> Pipeline:
+        """The same with other numbers: all of `config.stages.AUGMENTATIONS`, by the names of their settings."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ValidationPipeline:
@@ -52,6 +57,9 @@ class ValidationPipeline:
         self, index: int, source: Source, rng: np.random.Generator, *, size_hw: tuple[int, int], mixing: bool = True
     ) -> Sample:
         return letterbox(source.load(index), size_hw)
+
+    def changed(self, values: Mapping[str, float]) -> ValidationPipeline:
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,17 @@ class TrainingPipeline:
     flip_left_right: RandomFlipLeftRight = field(default_factory=RandomFlipLeftRight)
     channels: RandomSwapRedBlue = field(default_factory=RandomSwapRedBlue)
     guests: Guests = EVEN
+    combines: bool = True  # whether images may be combined at all
+
+    def changed(self, values: Mapping[str, float]) -> TrainingPipeline:
+        on = 1.0 if self.combines else 0.0
+        return replace(
+            self,
+            mosaic=replace(self.mosaic, probability=on * values["mosaic"] * values["mosaic_prob"]),
+            affine=replace(self.affine, degrees=values["degrees"], translate=values["translate"]),
+            copy_paste=replace(self.copy_paste, probability=on * values["copy_paste"]),
+            mixup=replace(self.mixup, probability=on * values["mixup"]),
+        )
 
     def __call__(
         self, index: int, source: Source, rng: np.random.Generator, *, size_hw: tuple[int, int], mixing: bool = True
@@ -163,4 +182,5 @@ def build_pipeline(
         flip_left_right=RandomFlipLeftRight(s.fliplr, flip_idx),
         channels=RandomSwapRedBlue(s.bgr),
         guests=guests,
+        combines=mixing,
     )

@@ -1,0 +1,199 @@
+"""What can be said of settings before a run: combinations that often go wrong, each with its reason and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sightline.diagnosis.finding import Finding, Severity
+
+SGD_FAMILY = ("sgd", "musgd", "rmsprop")
+SGD_RANGE, SGD_WILD = (0.008, 0.02), 0.1
+ADAM_FAMILY = ("adam", "adamw", "nadam", "radam", "adamax")
+ADAM_RANGE, ADAM_WILD = (3e-4, 1e-3), 1e-2
+FEWEST_FOR_BATCH_NORM = 4  # images a device whose mean and variance still say something
+FEW_FOR_BATCH_NORM = 8
+STEP_RANGE = (32, 128)  # images behind an optimizer step
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run that is about to begin, as plain values.
+
+    Attributes:
+        batch: images of a forward pass, over all processes; accumulate: passes behind a step.
+        batch_norm: whether the network has BatchNorm layers, None if unknown; synced: over all processes.
+        frozen: share of the parameters that cannot move; from_weights: whether training starts from trained weights.
+        batches: of an epoch, None if unknown.
+        user_set: names of the settings that somebody chose.
+    """
+
+    optimizer: str
+    lr0: float
+    batch: int
+    accumulate: int
+    processes: int
+    epochs: int
+    warmup_epochs: float
+    patience: int
+    val_interval: int
+    weight_decay: float
+    batch_norm: bool | None
+    synced: bool
+    frozen: float
+    from_weights: bool
+    batches: int | None = None
+    user_set: frozenset[str] = frozenset()
+
+    @property
+    def images_per_device(self) -> int:
+        return self.batch // max(self.processes, 1)
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch * self.accumulate
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A finding, and the settings that it is about: the first of them is the one to blame."""
+
+    finding: Finding
+    about: tuple[str, ...]
+
+    def was_asked_for(self, plan: Plan) -> bool:
+        """Whether somebody chose what it warns of, so that it is worth a line at the start of a run."""
+        return bool(plan.user_set.intersection(self.about))
+
+
+def review(plan: Plan) -> list[Advice]:
+    """All that is risky about a plan, in the order of the rules."""
+    return [advice for rule in RULES for advice in rule(plan)]
+
+
+def _say(rule: str, severity: Severity, evidence: str, remedy: str, *about: str) -> Advice:
+    return Advice(Finding(rule, severity, evidence, remedy), about)
+
+
+def learning_rate(plan: Plan) -> Iterator[Advice]:
+    name, lr = plan.optimizer, plan.lr0
+    kind = name.lower()
+    if kind not in SGD_FAMILY + ADAM_FAMILY:
+        return
+    (low, high), wild = (SGD_RANGE, SGD_WILD) if kind in SGD_FAMILY else (ADAM_RANGE, ADAM_WILD)
+    usual = f"{low:g} to {high:g}"
+    about = ("lr0", "optimizer")
+    if lr == 0:
+        yield _say("lr0", "error", "lr0=0: no weight will move", f"Use {usual} with {name}.", *about)
+    elif lr >= wild:
+        why = "steps this large throw away what was learnt before"
+        if kind in ADAM_FAMILY:
+            why = "Adam's steps are as large as lr0 whatever the gradient, so rates of SGD are far too large for it"
+        yield _say("lr0", "warning", f"lr0={lr:g} with {name}: {why}", f"Usual are {usual}.", *about)
+    elif lr > high:
+        evidence = f"lr0={lr:g} with {name} is above the usual {usual}"
+        yield _say("lr0", "note", evidence, "Watch the first epochs; if the loss jumps, halve it.", *about)
+    elif lr < low and not plan.from_weights:
+        evidence = f"lr0={lr:g} with {name} is below the usual {usual}, and training starts from random weights"
+        yield _say("lr0", "note", evidence, "It will learn slowly; small rates are for fine-tuning.", *about)
+
+
+def batch_norm(plan: Plan) -> Iterator[Advice]:
+    if plan.batch_norm is False:
+        return
+    images, together = plan.images_per_device, plan.synced and plan.processes > 1
+    about = ("batch", "nproc", "device")
+    if images < FEWEST_FOR_BATCH_NORM and not together:
+        evidence = (
+            f"{images} image{'s' if images != 1 else ''} a device: BatchNorm's mean and variance are mostly chance"
+        )
+        remedy = "A larger batch, norm=gn" + (", or sync_bn=True." if plan.processes > 1 else ".")
+        yield _say("batch_norm", "warning", f"{evidence}. Accumulation does not help here", remedy, *about)
+    elif plan.accumulate > 1 and images < FEW_FOR_BATCH_NORM and not together:
+        evidence = (
+            f"{plan.accumulate} passes of {images} images make a step of {plan.images_per_step}, but BatchNorm still "
+            f"sees {images} at a time: accumulation is no SyncBN"
+        )
+        remedy = "For statistics of more images: a larger batch, norm=gn, or several processes with sync_bn=True."
+        yield _say("accumulation", "note", evidence, remedy, "accumulate", "nbs")
+    if plan.processes > 1 and not plan.synced and FEWEST_FOR_BATCH_NORM <= images < FEW_FOR_BATCH_NORM:
+        evidence = f"{plan.processes} processes normalise {images} images each, on their own"
+        yield _say(
+            "sync_bn", "note", evidence, "sync_bn=True takes the statistics over all of them.", "sync_bn", "batch"
+        )
+
+
+def effective_batch(plan: Plan) -> Iterator[Advice]:
+    images, (low, high) = plan.images_per_step, STEP_RANGE
+    about = ("batch", "nbs", "accumulate")
+    made = f"{images} images behind a step (batch={plan.batch} × {plan.accumulate})"
+    if images < low:
+        evidence = f"{made}: few, so gradients are noisy, which regularises by itself"
+        remedy = f"Keep weight_decay at or below {plan.weight_decay:g} and lr0 low, or accumulate to {low} and more."
+        yield _say("effective_batch", "note", evidence, remedy, *about)
+    elif images > high:
+        evidence = f"{made}: many, so gradients have little noise and long runs over-fit more easily"
+        remedy = "More augmentation or weight_decay, a longer warm-up, and lr0 higher by about the root of the factor."
+        yield _say("effective_batch", "note", evidence, remedy, *about)
+
+
+def warm_up(plan: Plan) -> Iterator[Advice]:
+    warm, adam = plan.warmup_epochs, plan.optimizer.lower() in ADAM_FAMILY
+    if warm >= max(plan.epochs / 2, 1) and plan.epochs > 1:
+        evidence = f"warmup_epochs={warm:g} of {plan.epochs} epochs: lr0 is reached late or never"
+        yield _say("warm_up", "warning", evidence, "A tenth of the run, at most 3 to 5 epochs.", "warmup_epochs")
+    elif warm == 0 and not plan.from_weights:
+        evidence = f"no warm-up, from random weights: the first steps go with the whole lr0={plan.lr0:g}"
+        remedy = "warmup_epochs=3" + (", which Adam's second moments need, too." if adam else ".")
+        yield _say("warm_up", "note", evidence, remedy, "warmup_epochs")
+
+
+def frozen_layers(plan: Plan) -> Iterator[Advice]:
+    if plan.frozen >= 1:
+        yield _say("frozen_layers", "error", "every parameter is frozen", "Lower freeze=.", "freeze")
+    elif plan.frozen > 0 and not plan.from_weights:
+        evidence = f"{plan.frozen:.0%} of the parameters are frozen at random values, since no weights are loaded"
+        yield _say(
+            "frozen_layers", "warning", evidence, "Start from weights (model=….pt), or leave freeze out.", "freeze"
+        )
+    elif plan.frozen > 0.9:
+        evidence = f"{plan.frozen:.0%} of the parameters are frozen"
+        yield _say("frozen_layers", "note", evidence, "Little can be learnt: freeze=backbone is usual.", "freeze")
+
+
+def patience(plan: Plan) -> Iterator[Advice]:
+    if not plan.patience:
+        return
+    if plan.patience < 2 * plan.val_interval:
+        evidence = (
+            f"patience={plan.patience} with a validation every {plan.val_interval} epochs: one bad score ends the run"
+        )
+        remedy = f"patience={10 * plan.val_interval} or more."
+        yield _say("patience", "warning", evidence, remedy, "patience", "val_interval")
+    elif plan.patience < min(10, plan.epochs / 4) or plan.patience <= plan.warmup_epochs:
+        evidence = f"patience={plan.patience} of {plan.epochs} epochs: scores wobble longer than that between gains"
+        yield _say("patience", "warning", evidence, f"A tenth of the run: {max(plan.epochs // 10, 10)}.", "patience")
+    elif plan.patience >= plan.epochs:
+        evidence = f"patience={plan.patience} of {plan.epochs} epochs: nothing stops this run early"
+        yield _say("patience", "note", evidence, "Lower it to end a run that gains nothing.", "patience")
+
+
+def few_steps(plan: Plan) -> Iterator[Advice]:
+    if plan.batches is None:
+        return
+    steps = plan.batches * plan.epochs // plan.accumulate
+    if steps < 100:
+        evidence = f"the whole run has {steps} optimizer steps ({plan.batches} batches × {plan.epochs} epochs"
+        evidence += f" / {plan.accumulate})" if plan.accumulate > 1 else ")"
+        yield _say("few_steps", "note", evidence, "More epochs, a smaller batch, or nbs=batch.", "nbs", "accumulate")
+
+
+RULES: tuple[Callable[[Plan], Iterator[Advice]], ...] = (
+    learning_rate,
+    batch_norm,
+    effective_batch,
+    warm_up,
+    frozen_layers,
+    patience,
+    few_steps,
+)

@@ -1,0 +1,59 @@
+"""`sightline doctor settings model=… data=… …`: what is risky about settings, before a run is started with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sightline.callbacks.run_facts import plan_of
+from sightline.config.settings import Settings
+from sightline.diagnosis.plan import Advice, Plan, review
+from sightline.doctor.run import MARKS
+from sightline.tasks import get_task
+from sightline.train import freeze_plan, norms
+
+
+class SettingsReport:
+    """A plan and what is risky about it."""
+
+    def __init__(self, plan: Plan, advice: list[Advice]) -> None:
+        self.plan = plan
+        self.advice = advice
+
+    def lines(self) -> Iterator[str]:
+        plan = self.plan
+        devices = f" on {plan.processes} processes" if plan.processes > 1 else ""
+        yield (
+            f"{plan.optimizer} lr0={plan.lr0:g}, batch={plan.batch}{devices} × {plan.accumulate} = "
+            f"{plan.images_per_step} images a step, {plan.epochs} epochs of {plan.batches} batches"
+        )
+        for advice in self.advice:
+            finding = advice.finding
+            yield f"{MARKS[finding.severity]} {finding.rule.replace('_', ' ')}: {finding.evidence}. {finding.remedy}"
+        if not self.advice:
+            yield "Nothing risky was found."
+
+
+def examine(settings: Settings, source: Any = None) -> SettingsReport:
+    """Set a run up as far as its optimizer, without a run folder, and look at what it would be.
+
+    Args:
+        settings: of a training.
+        source: weights or a network to start from, as a trainer's `source`.
+
+    Raises:
+        SettingsError, DataError, MissingFileError: as the run itself would.
+    """
+    trainer = get_task(settings.task).load("trainer")(cfg=settings)
+    trainer.source = source
+    trainer.setup_model()
+    trainer.model = trainer.model.to(trainer.device)
+    trainer.set_model_attributes()
+    norms.put_in_force(trainer)
+    freeze_plan.put_in_force(trainer)
+    trainer._build_train_pipeline()
+    try:
+        plan = plan_of(trainer)
+    finally:
+        trainer._close_loaders()
+    return SettingsReport(plan, review(plan))

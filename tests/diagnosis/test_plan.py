@@ -1,0 +1,74 @@
+"""What is said of settings before a run: the combinations that the issue names, and silence about sane ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sightline.diagnosis.plan import Plan, review
+
+SANE = Plan(
+    optimizer="SGD", lr0=0.01, batch=16, accumulate=4, processes=1, epochs=100, warmup_epochs=3, patience=50,
+    val_interval=1, weight_decay=5e-4, batch_norm=True, synced=False, frozen=0.0, from_weights=True, batches=100,
+)  # fmt: skip
+
+
+def said(**changes: object) -> dict[str, str]:
+    """Rule → severity."""
+    return {advice.finding.rule: advice.finding.severity for advice in review(replace(SANE, **changes))}
+
+
+def test_nothing_is_said_of_a_sane_plan():
+    assert said() == {}
+    assert said(optimizer="AdamW", lr0=5e-4) == {}
+    assert said(optimizer="SGD", lr0=1e-3) == {}  # fine-tuning
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "severity"),
+    [
+        ({"lr0": 0.1}, "lr0", "warning"),
+        ({"lr0": 0.03}, "lr0", "note"),
+        ({"lr0": 0.002, "from_weights": False}, "lr0", "note"),
+        ({"lr0": 0.0}, "lr0", "error"),
+        ({"optimizer": "AdamW", "lr0": 0.01}, "lr0", "warning"),
+        ({"optimizer": "adamw", "lr0": 0.002}, "lr0", "note"),
+        ({"batch": 2, "accumulate": 32}, "batch_norm", "warning"),
+        ({"batch": 12, "processes": 4, "accumulate": 4}, "batch_norm", "warning"),
+        ({"batch": 4, "accumulate": 16}, "accumulation", "note"),
+        ({"batch": 16, "processes": 4}, "sync_bn", "note"),
+        ({"accumulate": 1}, "effective_batch", "note"),
+        ({"accumulate": 16}, "effective_batch", "note"),
+        ({"warmup_epochs": 60}, "warm_up", "warning"),
+        ({"warmup_epochs": 0, "from_weights": False}, "warm_up", "note"),
+        ({"frozen": 1.0}, "frozen_layers", "error"),
+        ({"frozen": 0.4, "from_weights": False}, "frozen_layers", "warning"),
+        ({"frozen": 0.95}, "frozen_layers", "note"),
+        ({"patience": 3}, "patience", "warning"),
+        ({"patience": 15, "val_interval": 10}, "patience", "warning"),
+        ({"patience": 100}, "patience", "note"),
+        ({"batches": 1, "accumulate": 2}, "few_steps", "note"),
+    ],
+)
+def test_each_risky_combination_is_named(changes: dict[str, object], rule: str, severity: str):
+    assert said(**changes).get(rule) == severity
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch": 2, "batch_norm": False}, {"batch": 4, "processes": 4, "synced": True}],  # GroupNorm; all ranks together
+)
+def test_small_batches_do_not_matter_where_nothing_is_normalised_over_few_images(changes: dict[str, object]):
+    assert not {"batch_norm", "accumulation", "sync_bn"} & said(**changes).keys()
+
+
+def test_patience_of_zero_is_no_patience():
+    assert said(patience=0) == {}
+
+
+def test_what_nobody_chose_is_not_held_against_anybody():
+    plan = replace(SANE, patience=100)
+    (advice,) = review(plan)
+    assert not advice.was_asked_for(plan)
+    assert advice.was_asked_for(replace(plan, user_set=frozenset({"patience"})))

@@ -1,0 +1,87 @@
+"""`sightline doctor …` as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline.cli.main import main
+from sightline.config.load import make_settings
+from sightline.doctor.overfit import overfit
+from sightline.train.detect import DetectionTrainer
+
+
+def test_settings_are_reviewed_without_leaving_anything(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        f"data={tiny_data}",
+        "model=yolo26n.yaml",
+        "imgsz=64",
+        "batch=2",
+        "optimizer=AdamW",
+        "lr0=0.05",
+        "device=cpu",
+    ]
+    assert main(["doctor", "settings", *words]) == 0
+    text = capsys.readouterr().out
+    assert "AdamW lr0=0.05, batch=2 × 32 = 64 images a step, 100 epochs of 4 batches" in text
+    assert "! lr0: lr0=0.05 with AdamW" in text
+    assert "! batch norm: 2 images a device" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frozen_layers_and_group_norm_are_seen_in_the_network(tiny_data: Path, capsys: pytest.CaptureFixture[str]):
+    words = [f"data={tiny_data}", "model=yolo26n.yaml", "imgsz=64", "batch=2", "norm=gn", "freeze=10", "device=cpu"]
+    assert main(["doctor", "settings", *words]) == 0
+    text = capsys.readouterr().out
+    assert "frozen at random values" in text
+    assert "batch norm" not in text
+
+
+@pytest.mark.parametrize("words", [["settings"], ["overfit", "model=yolo26n.yaml"], ["data"]])
+def test_what_is_missing_is_named(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", *words]) == 2
+    assert "data=" in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_an_error(capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", "data", "dta=x.yaml"]) == 2
+    assert "data" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", "run", str(tmp_path)]) == 1
+    assert "no run folder" in capsys.readouterr().err
+
+
+class Blind(DetectionTrainer):
+    """Sees nothing: every image is grey."""
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch = super().preprocess_batch(batch)
+        return {**batch, "img": torch.full_like(batch["img"], 0.5)}
+
+
+def settings_of(data: Path, **more: Any) -> Any:
+    return make_settings(
+        "train", {"model": "yolo26n.yaml", "data": str(data), "imgsz": 64, "device": "cpu", "amp": False, **more}
+    )
+
+
+def test_a_batch_that_cannot_be_learnt_is_told(tiny_data: Path):
+    report = overfit(settings_of(tiny_data, epochs=5), trainer=Blind, images=2)
+    assert (report.images, report.objects, report.steps) == (2, 4, 5)
+    assert not report.learnt
+    assert "NOT learnt" in "\n".join(report.lines())
+
+
+@pytest.mark.slow
+def test_a_batch_can_be_learnt(tiny_data: Path):
+    report = overfit(settings_of(tiny_data), images=4)
+    assert report.map50 > 0.6
+    assert "One batch can be learnt" in "\n".join(report.lines())
