@@ -149,8 +149,8 @@ def test_a_run_that_is_stopped_again_and_again(whole: dict[str, Any], tiny_data:
     # With gradients waiting for their step, after the last batch of an epoch, and with mosaic closed.
     stopped = finish(make(tiny_data, tmp_path, **RUN), 4, 7, 9)
     assert differences(whole, everything(stopped)) == []
-    assert len(stopped.objects[1].drawn) == 3 * 12 + 3 + 1  # the last one after the final validation
-    assert stopped.objects[1].epochs == 3
+    assert len(stopped.objects[-1].drawn) == 3 * 12 + 3 + 1  # the last one after the final validation
+    assert stopped.objects[-1].epochs == 3
 
 
 def test_with_workers(whole: dict[str, Any], tiny_data: Path, tmp_path: Path):
