@@ -17,6 +17,11 @@ SMALL = ["--data={data}", "--imgsz=64", "--batch=4"]
 CASES = {
     "import_time.py": (["--rounds=1"], "command line help"),
     "loader.py": ([*SMALL, "--epochs=1", "--rounds=1"], "samples/s/core"),
+    "long_run.py": (
+        ["--data={data}", "--imgsz=64", "--batch=4", "--epochs=2", "--faults=1:kill 2:input", "--out={folder}"],
+        "ours hit: 2 epochs in 2 processes",
+    ),
+    "overhead.py": ([*SMALL, "--epochs=2", "--rounds=1"], "the overhead is"),
     "ranks.py": ([*SMALL, "--steps=2", "--fraction=1", "--warm=0"], "largest relative deviation"),
     "rare_classes.py": ([*SMALL, "--epochs=1", "--seeds=0", "--out={folder}"], "recall at confidence 0.25"),
     "train_accuracy.py": ([*SMALL, "--epochs=1", "--out={folder}", "--track-nms"], "mAP50-95 (best_epoch_by_nms)"),

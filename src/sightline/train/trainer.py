@@ -306,6 +306,9 @@ class BaseTrainer(RunState):
     def _track_loss(self, items: dict[str, Tensor], before: dict[str, Tensor] | None) -> None:
         """Running means on the device: nobody waits for a number that only the end of the epoch needs.
 
+        What is not finite counts as the mean so far: the step it would have made is skipped, and one batch should not
+        take the number of an epoch away.
+
         Args:
             items: of this batch, or of the pieces of it so far.
             before: the means without this batch; None for the first of an epoch.
@@ -315,7 +318,7 @@ class BaseTrainer(RunState):
             self.tloss = {name: value.detach().clone() for name, value in items.items()}
         else:
             share = self.batch_index + 1
-            self.tloss = {name: before[name] + (value.detach() - before[name]) / share for name, value in items.items()}
+            self.tloss = {name: _running_mean(before[name], value.detach(), share) for name, value in items.items()}
 
     @property
     def iteration(self) -> int:
@@ -708,3 +711,9 @@ class BaseTrainer(RunState):
             close = getattr(loader, "close", None)
             if close is not None:
                 close()
+
+
+def _running_mean(mean: Tensor, value: Tensor, count: int) -> Tensor:
+    """The mean of `count` values, of which `value` is the last; where one of the two is not finite, the other one."""
+    updated = mean + (value - mean) / count
+    return torch.where(updated.isfinite(), updated, torch.where(value.isfinite(), value, mean))
