@@ -286,7 +286,7 @@ def test_a_trainer_travels_with_what_was_set_on_it(tiny_data: Path):
     assert twin.args.origins() == trainer.args.origins()
     assert twin.args.to_dict() == trainer.args.to_dict()
     assert [type(found).__name__ for found in twin.objects] == ["Console", "Notes"]
-    assert twin.callbacks["on_train_batch_end"][-1].__self__ is twin.objects[1]
+    assert twin.callbacks["on_train_batch_end"][-1].__self__ is twin.objects[-1]
 
 
 def test_the_traceback_of_what_travelled_by_value_has_its_file():

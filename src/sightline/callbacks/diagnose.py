@@ -73,7 +73,7 @@ class Diagnose(Callback):
             if name in self.witnesses.start and self.witnesses.start[name].shape == values.shape:
                 self.witnesses.start[name] = values.to(trainer.device)
         trainer.events.add("setup", **records.to_plain(self.history.setup))
-        if trainer.start_epoch == 0:
+        if not trainer.args.resume:
             self._review_settings(trainer)
         self._say(trainer)
 
