@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_at_the_first_checkpoint(place: Path):
     assert "Traceback" not in done.stderr
     left = [path.relative_to(place / "runs").as_posix() for path in (place / "runs").rglob("*") if path.is_file()]
     # Whole files, and no half of a checkpoint.
-    assert sorted(left) == ["detect/run/args.yaml", "detect/run/results.csv"]
+    assert sorted(left) == ["detect/run/args.yaml", "detect/run/events.jsonl", "detect/run/results.csv"]
 
 
 def full_disk_from(monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
