@@ -171,7 +171,7 @@ class SlowDisk(DetectionTrainer):
 
 def _slowly(get: Callable[..., Any]) -> Callable[..., Any]:
     def wait(self: Any, item: Any) -> Any:
-        time.sleep(0.25)
+        time.sleep(0.6)
         return get(self, item)
 
     return wait
