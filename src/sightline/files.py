@@ -118,7 +118,8 @@ def free_space(path: str | os.PathLike[str]) -> int:
     place = Path(path).absolute()
     while not place.exists():
         place = place.parent
-    return shutil.disk_usage(place).free
+    usage = shutil.disk_usage(place)
+    return usage.free if usage.total else sys.maxsize  # a file system without a size: tmpfs size=0, /proc
 
 
 def cache_folder(name: str = "") -> Path:
