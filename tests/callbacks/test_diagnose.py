@@ -15,6 +15,7 @@ from sightline.callbacks.diagnose import Diagnose
 from sightline.callbacks.run_facts import same_files
 from sightline.diagnosis.history import history_from
 from sightline.diagnosis.rules import replay
+from sightline.train.detect import DetectionTrainer
 from train.test_trainer import make
 
 STILL = {"mosaic": 0.0, "nbs": 4}
@@ -160,3 +161,15 @@ def test_risky_settings_are_named_at_the_start_only_where_they_were_chosen(
         trainer.train()
     assert "lr0 (before the first epoch): lr0=0.5 with SGD" in caplog.text
     assert "patience" not in caplog.text  # 100 of 1 epochs, which nobody chose
+
+
+def test_a_step_of_the_users_own_that_measures_nothing_is_no_bad_step(tiny_data: Path, tmp_path: Path):
+    class Own(DetectionTrainer):
+        def optimizer_step(self) -> None:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    trainer = make(tiny_data, tmp_path, Own, epochs=2, **STILL)
+    trainer.train()
+    assert [event for event in events(trainer, "finding") if event["rule"] == "not_finite"] == []
+    assert watcher(trainer).history.epochs[-1].not_finite == 0

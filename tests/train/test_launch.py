@@ -306,7 +306,7 @@ def test_the_processes_share_the_cores_and_read_only_a_private_folder(tiny_data:
             folder = Path(words[-1])
             seen.update(mode=folder.stat().st_mode & 0o777, threads=os.environ["OMP_NUM_THREADS"], config=config)
             (folder / "result.pickle").write_bytes(
-                cloudpickle.dumps({"values": {}, "validator": None, "model": None, "callbacks": [{}]})
+                cloudpickle.dumps({"values": {}, "validator": None, "model": None, "callbacks": states})
             )
             seen["folder"] = folder
 
@@ -315,7 +315,9 @@ def test_the_processes_share_the_cores_and_read_only_a_private_folder(tiny_data:
     monkeypatch.setattr(launch, "elastic_launch", start)
     monkeypatch.setattr(launch, "usable_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    launch.train(make(tiny_data))
+    trainer = make(tiny_data)
+    states = [callback.state_dict() for callback in trainer.objects]
+    launch.train(trainer)
     assert seen["mode"] == 0o700
     assert seen["threads"] == "4"
     assert seen["config"].nproc_per_node == 2

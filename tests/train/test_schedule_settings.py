@@ -101,7 +101,7 @@ def test_onecycle_needs_no_warm_up_but_takes_one(tiny_data: Path, tmp_path: Path
 def test_what_has_no_effect_is_named(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     watched(
         tiny_data, tmp_path, epochs=2, scheduler="constant", lrf=0.5, restart_epoch=300, lr_base_batch=32,
-        step_epochs=1, warmup_steps=100, nbs=4,
+        step_epochs=1, warmup_steps=100, nbs=4, diagnosis=False,
     ).train()  # fmt: skip
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     for start in (

@@ -80,6 +80,7 @@ class StepMeter:
     def __init__(self) -> None:
         self.norms: Tensor | None = None  # (batches + 1,) gradient norms of this epoch's steps, on the device
         self.steps = 0
+        self.measured = 0  # of the steps; a user's own `optimizer_step` need not set `grad_norm`
         self.samples = 0
         self.gradients: list[Tensor] = []
         self.updates: list[Tensor] = []
@@ -97,8 +98,9 @@ class StepMeter:
     def state_dict(self) -> dict[str, Any]:
         """What a run that goes on in the middle of an epoch needs. Times stay out of it: they belong to a process."""
         return {
-            "norms": [] if self.norms is None else self.norms[: self.steps].cpu(),
+            "norms": [] if self.norms is None else self.norms[: self.measured].cpu(),
             "steps": self.steps,
+            "measured": self.measured,
             "samples": self.samples,
             "images": self.images,
             "objects": self.objects,
@@ -110,9 +112,10 @@ class StepMeter:
         """Into an epoch that has begun."""
         assert self.norms is not None
         device = self.norms.device
-        for name in ("steps", "samples", "images", "objects"):
+        for name in ("steps", "measured", "samples", "images", "objects"):
             setattr(self, name, state[name])
-        kept = min(self.steps, len(self.norms))  # another batch size makes another number of steps
+        kept = min(self.measured, len(self.norms))  # another batch size makes another number of steps
+        self.measured = kept
         self.norms[:kept] = torch.as_tensor(state["norms"], device=device)[:kept]
         self.gradients = [values.to(device) for values in state["gradients"]]
         self.updates = [values.to(device) for values in state["updates"]]
@@ -142,8 +145,9 @@ class StepMeter:
         if self.looking:
             self.updates.append(witnesses.updates(model))
             self.looking = False
-        if isinstance(trainer.grad_norm, Tensor) and self.norms is not None and self.steps < len(self.norms):
-            self.norms[self.steps] = trainer.grad_norm.detach()
+        if isinstance(trainer.grad_norm, Tensor) and self.norms is not None and self.measured < len(self.norms):
+            self.norms[self.measured] = trainer.grad_norm.detach()
+            self.measured += 1
         self.steps += 1
 
     def finish(self, lag: Tensor | None) -> dict[str, Any]:
@@ -152,7 +156,7 @@ class StepMeter:
         facts: dict[str, Any] = {"steps": self.steps, "images": self.images, "objects": self.objects}
         facts["loader_share"] = self.waited / seconds
         if self.norms is not None:
-            norms = self.norms[: self.steps].cpu()
+            norms = self.norms[: self.measured].cpu()
             finite = norms[norms.isfinite()]
             facts["not_finite"] = int(norms.isnan().sum() + norms.isinf().sum())
             if len(finite):

@@ -1,24 +1,15 @@
-"""What a checkpoint of a run holds, and how a run goes on from it.
+"""How a run goes on from its last.pt.
 
-`best.pt` and `epoch{n}.pt` are light: the EMA weights in float32 and what is needed to use them. `last.pt` has in
-addition every state of the run, so that going on from it equals never having stopped. It is written after an epoch, or
-after any batch in the middle of one; resume_rules.py says what may change on the way.
+What that holds: run_checkpoint.py; what may change on the way: resume_rules.py.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import platform
-import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-import sightline
 from sightline.artifacts.checkpoint import load_latest
 from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
@@ -28,9 +19,11 @@ from sightline.errors import CheckpointError, SettingValueError
 from sightline.files import aside_of, previous_of
 from sightline.log import LOGGER
 from sightline.models.origin import class_path, read_origin
-from sightline.models.rebuild import load_strictly, plain_description, rebuild
-from sightline.train import freeze, resume_rules, time_budget
+from sightline.models.rebuild import load_strictly, rebuild
+from sightline.train import freeze, resume_rules
 from sightline.train.ema import unwrap
+from sightline.train.random_states import random_state, set_random_state
+from sightline.train.run_checkpoint import circumstances, scheduler_class
 from sightline.train.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -38,114 +31,6 @@ if TYPE_CHECKING:
 
     from sightline.config.settings import Settings
     from sightline.train.trainer import BaseTrainer
-
-
-def light_state(trainer: BaseTrainer) -> dict[str, Any]:
-    """The trained network: EMA weights, its description, names, settings and scores."""
-    model = trainer.ema.ema
-    return {
-        "format": "sightline",
-        "version": sightline.__version__,
-        "task": trainer.task,
-        **plain_description(model),
-        "model": model.state_dict(),
-        "args": trainer.args.to_dict(),
-        "origins": trainer.args.origins(),
-        "data": str(trainer.args.data),
-        "epoch": trainer.epoch,
-        "fitness": trainer.fitness,
-        "goals": {goal.name: goal.value for goal in trainer.goals},
-        "metrics": {name: None if value is None else float(value) for name, value in trainer.metrics.items()},
-    }
-
-
-def full_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any]:
-    """`light_state` and all that moves during a run. Gradients that wait for their step are part of it.
-
-    Args:
-        in_epoch: the epoch is not at its end: `batch_index` says which batch was the last.
-    """
-    model = unwrap(trainer.model)
-    criterion = getattr(model, "criterion", None)
-    pending = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    run = {
-        "raw_model": model.state_dict(),
-        "ema": trainer.ema.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": trainer.schedule.state_dict(),
-        "scheduler_class": _class_of(trainer.schedule),
-        "scaler": trainer.scaler.state_dict(),
-        "stopper": trainer.stopper.state_dict(),
-        "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
-        "pending_gradients": pending,
-        "frozen_by_user": sorted(trainer.frozen_by_user),
-        "frozen": sorted(freeze.frozen_names(model)),
-        "freeze_layer_names": [str(name) for name in trainer.freeze_layer_names],
-        "batches_done": trainer.batch_index + 1 if in_epoch else None,  # of the epoch; None: all, and it is recorded
-        "batches_since_step": trainer.iteration - trainer.last_opt_step,
-        "loss_names": list(trainer.loss_names),
-        "plot_idx": list(trainer.plot_idx),
-        "stop_training": trainer.stop_training,
-        "best_fitness": trainer.best_fitness,
-        "best_written": trainer.best_written,
-        "goals": trainer.goals.state_dict(),
-        "history": trainer.history,
-        "time": trainer.time_before + time_budget.elapsed(trainer),
-        "ranks": trainer.rank_states,
-        "objects": trainer.args.objects(),
-        "trainer": class_path(type(trainer)),
-        "save_dir": str(trainer.save_dir),
-        "made_with": circumstances(trainer),
-    }
-    return {**light_state(trainer), "run": run}
-
-
-def rank_state(trainer: BaseTrainer, *, in_epoch: bool = False) -> dict[str, Any]:
-    """What each rank has of its own, to be gathered for `full_state`. With several it is on the CPU, as it travels."""
-    state: dict[str, Any] = {
-        "random": random_state(),
-        "callbacks": [{"class": class_path(type(each)), "state": each.state_dict()} for each in trainer.objects],
-        "guard": trainer.guard.state_dict(),
-        "micro_batches": trainer.micro_batches.state_dict(),
-        "dumps": trainer.dumps.state_dict(),
-    }
-    if in_epoch:  # at its end, running means and BatchNorm's statistics are those of all ranks together
-        state |= {
-            "random_before_batches": trainer.random_before_batches,
-            "tloss": trainer.tloss,
-            "loss": trainer.loss,
-            "buffers": _buffers(unwrap(trainer.model)),
-            "ema_buffers": _buffers(trainer.ema.ema),
-        }
-    return _on_cpu(state) if trainer.world_size > 1 else state
-
-
-def _buffers(model: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-
-
-def _on_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
-    if isinstance(value, dict):
-        return {name: _on_cpu(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(item) for item in value)
-    return value
-
-
-def circumstances(trainer: BaseTrainer) -> dict[str, Any]:
-    """Versions and what else decides the last digits of a sum."""
-    return {
-        "sightline": sightline.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": trainer.device.type,
-        "precision": trainer.precision.name,
-        "threads": torch.get_num_threads(),
-        "processes": trainer.world_size,
-    }
 
 
 def read(settings: Settings) -> dict[str, Any]:
@@ -359,13 +244,8 @@ def _restore_rates(trainer: BaseTrainer, run: dict[str, Any]) -> None:
     for group, saved in zip(trainer.optimizer.param_groups, groups, strict=True):
         group.update({name: value for name, value in saved.items() if name != "params"})
     ours = isinstance(trainer.schedule, Schedule) and trainer.schedule is run["schedule"]
-    if not ours and _class_of(trainer.schedule) == run["scheduler_class"]:
+    if not ours and scheduler_class(trainer.schedule) == run["scheduler_class"]:
         trainer.schedule.load_state_dict(run["scheduler"])
-
-
-def _class_of(schedule: Any) -> str:
-    """Of the scheduler, which one of torch's has inside."""
-    return class_path(type(getattr(schedule, "scheduler", schedule)))
 
 
 def starts_at(trainer: BaseTrainer) -> int:
@@ -446,33 +326,3 @@ def _restore_callbacks(trainer: Any, run: dict[str, Any], *, quiet: bool = False
                 f"resume={trainer.args.resume}: the run had a callback {entry['class']} with a state, and now there is "
                 "none of that class. Add it before resuming, to go on as before."
             )
-
-
-def random_state() -> dict[str, Any]:
-    """The states of the process-wide generators, as plain values. (Samples do not use them: decision 3.)"""
-    version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    state = {
-        "python": [version, list(words), gauss],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([value.cpu() for value in state["cuda"]])

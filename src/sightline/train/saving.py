@@ -14,7 +14,7 @@ from sightline.backends.pulse import PULSE
 from sightline.errors import OutputError
 from sightline.files import free_space, previous_of, remove_unfinished
 from sightline.log import LOGGER
-from sightline.train import resume
+from sightline.train import run_checkpoint
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
@@ -62,7 +62,7 @@ class Saver:
 
     def save_position(self, trainer: BaseTrainer) -> None:
         """Write last.pt as of now, in the middle of an epoch."""
-        trainer.rank_states = ranks.gather(resume.rank_state(trainer, in_epoch=True))
+        trainer.rank_states = ranks.gather(run_checkpoint.rank_state(trainer, in_epoch=True))
         if trainer.rank == 0:
             self._put_last(trainer, in_epoch=True)
         self._saved()
@@ -72,7 +72,7 @@ class Saver:
     def light(self, trainer: BaseTrainer, path: Path, *, precious: bool = True) -> None:
         """Write the trained network to a file with this save."""
         if self._light is None:
-            self._light = snapshot(resume.light_state(trainer))
+            self._light = snapshot(run_checkpoint.light_state(trainer))
         self._jobs.append(Job(path, self._light, precious=precious))
 
     def full(self, trainer: BaseTrainer) -> None:
@@ -89,7 +89,7 @@ class Saver:
         (due,) = ranks.highest(int(self._full or bool(self._jobs)))
         if not due:
             return
-        trainer.rank_states = ranks.gather(resume.rank_state(trainer))
+        trainer.rank_states = ranks.gather(run_checkpoint.rank_state(trainer))
         if trainer.rank == 0:
             if self._full:
                 self._put_last(trainer)
@@ -99,8 +99,10 @@ class Saver:
 
     def _put_last(self, trainer: BaseTrainer, *, in_epoch: bool = False) -> None:
         self.wait(trainer)  # no more than one snapshot in memory
-        trainer.rank_states = trainer.rank_states or [resume.rank_state(trainer)]  # a user's own call of save_model
-        content = snapshot(resume.full_state(trainer, in_epoch=in_epoch))
+        trainer.rank_states = trainer.rank_states or [
+            run_checkpoint.rank_state(trainer)
+        ]  # a user's own call of save_model
+        content = snapshot(run_checkpoint.full_state(trainer, in_epoch=in_epoch))
         if not self._asked_room:
             self._asked_room = True
             self._warn_of_little_room(trainer, content)

@@ -49,6 +49,7 @@ from sightline.train import (
     norms,
     recipe,
     resume,
+    run_checkpoint,
     run_folder,
     saving,
     schedule_settings,
@@ -243,7 +244,7 @@ class BaseTrainer(RunState):
         self.saver.wait(self)  # best.pt is compared with
         self.new_best = ranks.broadcast(self._is_new_best())
         if self.args.save or self.stop:
-            self.rank_states = ranks.gather(resume.rank_state(self))
+            self.rank_states = ranks.gather(run_checkpoint.rank_state(self))
             if self.rank == 0 and self.save_model() is not False:
                 self.run_callbacks("on_model_save")
         self.stop = ranks.any_of(self.stop)
@@ -547,7 +548,7 @@ class BaseTrainer(RunState):
         """
         if path is not None:
             path = Path(path)
-            save_checkpoint(path if path.is_absolute() else self.save_dir / path, resume.light_state(self))
+            save_checkpoint(path if path.is_absolute() else self.save_dir / path, run_checkpoint.light_state(self))
             return True
         if self.new_best:
             self.saver.light(self, self.best)
