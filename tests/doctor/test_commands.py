@@ -85,3 +85,8 @@ def test_a_batch_can_be_learnt(tiny_data: Path):
     report = overfit(settings_of(tiny_data), images=4)
     assert report.map50 > 0.6
     assert "One batch can be learnt" in "\n".join(report.lines())
+
+
+def test_a_dump_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", "replay", str(tmp_path / "epoch1-batch2.pt")]) == 2
+    assert "dumps/ of a run folder" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.backends.device import select_device
 from sightline.config.settings import Settings
-from sightline.errors import CheckpointError
+from sightline.errors import CheckpointError, MissingInputError
 from sightline.losses.items import named_items
 from sightline.models.origin import read_origin
 from sightline.models.rebuild import rebuild
@@ -141,6 +141,8 @@ def replay(dump: str | os.PathLike[str] | Mapping[str, Any], *, device: str | No
         MissingInputError: there is no such file.
     """
     file = "the dump" if isinstance(dump, Mapping) else os.fspath(dump)
+    if not isinstance(dump, Mapping) and not os.path.lexists(file):
+        raise MissingInputError(f"{file} does not exist. Dumps of bad batches are in dumps/ of a run folder.")
     content = dict(dump) if isinstance(dump, Mapping) else load_checkpoint(file)
     if content.get("kind") != KIND:
         raise CheckpointError(
