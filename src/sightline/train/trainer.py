@@ -307,19 +307,20 @@ class BaseTrainer(RunState):
     def _track_loss(self, items: dict[str, Tensor], before: dict[str, Tensor] | None) -> None:
         """Running means on the device: nobody waits for a number that only the end of the epoch needs.
 
-        What is not finite counts as the mean so far: the step it would have made is skipped, and one batch should not
-        take the number of an epoch away.
+        A batch that is not finite does not count: its step is skipped, and it should not take the number of an epoch
+        away.
 
         Args:
             items: of this batch, or of the pieces of it so far.
             before: the means without this batch; None for the first of an epoch.
         """
         self.loss_items, self.loss_names = items, tuple(items)
-        if before is None:
+        if not before:
             self.tloss = {name: value.detach().clone() for name, value in items.items()}
         else:
+            counts = torch.stack([value.detach().float() for value in items.values()]).isfinite().all()
             share = self.batch_index + 1
-            self.tloss = {name: _running_mean(before[name], value.detach(), share) for name, value in items.items()}
+            self.tloss = {name: _mean(before[name], value.detach(), share, counts) for name, value in items.items()}
 
     @property
     def iteration(self) -> int:
@@ -714,7 +715,7 @@ class BaseTrainer(RunState):
                 close()
 
 
-def _running_mean(mean: Tensor, value: Tensor, count: int) -> Tensor:
-    """The mean of `count` values, of which `value` is the last; where one of the two is not finite, the other one."""
+def _mean(mean: Tensor, value: Tensor, count: int, counts: Tensor) -> Tensor:
+    """The mean of `count` values, `value` the last of them, if it `counts` (() bool); in the place of NaN, it alone."""
     updated = mean + (value - mean) / count
-    return torch.where(updated.isfinite(), updated, torch.where(value.isfinite(), value, mean))
+    return torch.where(counts, torch.where(mean.isfinite(), updated, value), mean)
