@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--kind", choices=["broken", "healthy"], help="only these")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/zoo"))
-    parser.add_argument("--record", type=Path, help="write the histories of the first seed there, for the tests")
+    parser.add_argument("--record", type=Path, help="write all histories there, for the tests")
     options = parser.parse_args()
     options.out = options.out.absolute()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -205,19 +205,18 @@ def main() -> None:
                 print(f"{'ok ' if verdict(case, result) else 'NO '} {key}: {said or 'nothing'} "
                       f"[{result['seconds']} s] {result['error']}", flush=True)  # fmt: skip
     if options.record:
-        record(results, options.seeds[0], options.record)
+        record(results, options.record)
     print(table(results, options.sets, options.seeds))
     wrong = [key for key, result in results.items() if not verdict(case_of(key), result)]
     print(f"{len(results) - len(wrong)} of {len(results)} runs judged rightly" + (f"; not {wrong}" if wrong else ""))
 
 
-def record(results: dict[str, dict[str, Any]], seed: int, file: Path) -> None:
+def record(results: dict[str, dict[str, Any]], file: Path) -> None:
     """What tests/diagnosis/test_zoo.py judges again: a line a run, numbers to four digits."""
     with gzip.GzipFile(file, "wb", mtime=0) as out:  # no time stamp: the same runs make the same file
-        for key, result in sorted(results.items()):
-            if int(key.split("|")[1]) == seed:
-                short = {name: result[name] for name in ("key", "third", "error")}
-                out.write(json.dumps({**short, **_rounded(result["history"])}).encode() + b"\n")
+        for _, result in sorted(results.items()):
+            short = {name: result[name] for name in ("key", "third", "error")}
+            out.write(json.dumps({**short, **_rounded(result["history"])}).encode() + b"\n")
 
 
 def _rounded(value: Any) -> Any:
