@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 LONG_RUN = Path(__file__).resolve().parents[3] / "benchmarks" / "long_run.py"
-# At 300 the disk is full, and the files are written again when it is not.
 SAID = {
     100: "cannot be read any more",
     200: "Back to the last good",
@@ -33,8 +32,12 @@ def test_a_run_of_600_epochs_survives_and_does_not_grow(data: Path, tmp_path: Pa
     found = re.search(r"ours hit: (\d+) epochs in 1 processes, .* memory ([+-][\d.]+)% since epoch 50", done.stdout)
     assert found is not None, done.stdout
     assert int(found[1]) == 600
-    assert float(found[2]) < 5.0
+    assert abs(float(found[2])) < 5.0
     said = (tmp_path / "hit.log").read_text()
+    assert "No space left on device" in said
+    assert "is written again" in said
     for epoch, line in SAID.items():
-        assert re.search(rf"epoch ({epoch}|{epoch + 1})\b.*{line}", said), f"epoch {epoch}: {line}"
+        # Five bad steps in a row take two and a half epochs of two batches.
+        places = "|".join(str(epoch + later) for later in range(4))
+        assert re.search(rf"epoch ({places})\b.*{line}", said), f"epoch {epoch}: {line}"
     assert (tmp_path / "hit.faults").read_text().split() == FAULTS.split()
