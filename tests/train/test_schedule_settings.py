@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from sightline.errors import SettingValueError
 from sightline.train.detect import DetectionTrainer
 from sightline.train.lr_shapes import LrShape
-from train.test_trainer import Interrupted, make, same, weights
+from train.test_trainer import make
 
 # Their curves are compared one by one in test_schedule.py; here the whole trainer is in between.
 KINDS = (
@@ -135,29 +134,6 @@ def test_a_run_is_extended_with_every_scheduler(
     assert caplog.text.count("epochs=5, before 2: the learning rate goes on") == (kind != "constant")
     assert longer.rates == pytest.approx([0.01 * LrShape(kind).factor(batch / 2, 5) for batch in range(4, 10)])
     assert longer.steps == [6, 9]  # the short run ended with a step on what was left
-
-
-def test_an_interrupted_run_with_restart_and_accumulation_is_the_same(tiny_data: Path, tmp_path: Path):
-    settings = {
-        "epochs": 3, "optimizer": "SGD", "accumulate": 3, "scheduler": "warm_restarts", "restart_epoch": 2,
-        "warmup_steps": 1, "scheduler_step": "iteration",
-    }  # fmt: skip
-    whole = small(tiny_data, tmp_path / "whole", **settings)
-    whole.train()
-
-    def stop(trainer: Any) -> None:
-        if trainer.epoch == 1:  # four batches are over: a step, and a gradient that waits
-            raise Interrupted
-
-    cut = small(tiny_data, tmp_path / "cut", **settings)
-    cut.add_callback("on_fit_epoch_end", stop)
-    with pytest.raises(Interrupted):
-        cut.train()
-    resumed = DetectionTrainer(overrides={"resume": str(cut.last)})
-    resumed.train()
-    assert same(weights(whole.last), weights(resumed.last))
-    a, b = (list(csv.DictReader((run.save_dir / "results.csv").open())) for run in (whole, resumed))
-    assert [row["lr/pg0"] for row in a] == [row["lr/pg0"] for row in b]
 
 
 def test_another_way_of_saying_it_on_resume_takes_the_place_of_the_old_one(tiny_data: Path, tmp_path: Path):

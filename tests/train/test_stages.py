@@ -148,7 +148,7 @@ def test_stages_reach_worker_processes(tiny_data: Path, tmp_path: Path):
         there.train_loader.close()
 
 
-@pytest.mark.parametrize("kind", [DetectionTrainer, Processes])
+@pytest.mark.parametrize("kind", [DetectionTrainer, pytest.param(Processes, marks=pytest.mark.slow)])
 def test_a_run_with_stages_and_restarts_is_the_same_however_often_it_stops(tiny_data: Path, tmp_path: Path, kind: Any):
     """Every byte, stopped within epochs, before and after boundaries of stages, with gradients that wait for a step."""
     settings = {
