@@ -31,10 +31,11 @@ CASES = {
     ),
     "train_throughput.py": ([*SMALL, "--epochs=2", "--rounds=1"], "img/s"),
 }
-LAST_ROW = {
-    "zoo.py": "1 of 1 runs judged rightly",
-    "rare_classes.py": ("red", "blue"),
-}  # a row a class instead of one a side
+# Where a row is no side.
+LAST_ROW = {"zoo.py": "1 of 1 runs judged rightly", "rare_classes.py": ("red", "blue")}
+
+
+SEVERAL_RUNS = {"long_run.py", "overhead.py", "zoo.py"}  # each in processes of their own
 
 
 def test_every_benchmark_has_a_case():
@@ -43,7 +44,9 @@ def test_every_benchmark_has_a_case():
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SEVERAL_RUNS)) for name in CASES]
+)
 def test_it_runs(name: str, tiny_data: Path, tmp_path: Path):
     options, ending = CASES[name]
     printed = output(name, [option.format(data=tiny_data, folder=tmp_path / "out") for option in options], tmp_path)
