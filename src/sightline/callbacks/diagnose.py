@@ -90,9 +90,8 @@ class Diagnose(Callback):
         if not self.open:
             return
         self.meter.batch_came()
-        if (
-            trainer.batch_index == 0
-        ):  # by now every callback has frozen what it wants frozen, and no step has failed yet
+        if trainer.batch_index == 0:
+            # By now every callback has frozen what it wants frozen, and no step has failed yet.
             before = self.history.setup.trainable
             self.history.setup.trainable = sum(p.numel() for p in trainer.network.parameters() if p.requires_grad)
             if self.history.setup.trainable == 0 != before:

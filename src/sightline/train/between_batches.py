@@ -48,7 +48,7 @@ def after_epoch(trainer: BaseTrainer) -> None:
 def _leave(trainer: BaseTrainer, number: int) -> None:
     trainer.saver.wait(trainer)
     ranks.barrier()  # the first rank to end takes the others with it
-    name, where = signal.Signals(number).name, f"epoch {trainer.epoch + 1}, batch {trainer.batch_index + 1}"
+    name, where = signal.Signals(number).name, trainer.place
     if trainer.saver.failed:
         message = f"{name}: ended after {where}, which could not be saved. {trainer.last} is older."
     else:

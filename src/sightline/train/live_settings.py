@@ -77,7 +77,7 @@ class LiveSettings:
             self.trainer.schedule.follow(self.trainer.args)
         for name, value in by_user.items():
             if name not in late:
-                place = f"epoch {self.trainer.epoch + 1}, batch {self.trainer.batch_index + 1}"
+                place = self.trainer.place
                 LOGGER.info(f"{name}={value} from {place} on; it was {before[name]}")
         self._warn(late)
         self._say_what_is_replaced(by_user)

@@ -142,7 +142,7 @@ class MicroBatches:
         self._halve(trainer, whole if self.limit is None else min(self.limit, whole), said)
 
     def _halve(self, trainer: BaseTrainer, images: int, said: str) -> None:
-        place = f"epoch {trainer.epoch + 1}, batch {trainer.batch_index + 1}"
+        place = trainer.place
         if images == 1:
             raise TrainingError(
                 f"{place}: there is not enough memory for a single image ({said}). Lower imgsz (now "

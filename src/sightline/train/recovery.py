@@ -122,7 +122,7 @@ class Recovery:
             what = "loss" if not math.isfinite(verdict.loss) else "gradient"
             reason = f"{what} is not finite"
         if guard.nan_row + guard.spike_row == 1:  # of a row the first is told, the epoch's report counts them
-            LOGGER.warning(f"{_place(trainer)}: {reason}; the step before is skipped.")
+            LOGGER.warning(f"{trainer.place}: {reason}; the step before is skipped.")
         evidence["dump"] = trainer.dumps.write(
             trainer, reason=reason, loss=verdict.loss, grad_norm=verdict.grad_norm, epoch_is_over=epoch_is_over
         )
@@ -148,7 +148,7 @@ class Recovery:
         if guard.rollbacks >= settings.max_rollbacks:
             trainer.stop = trainer.stop_training = True
             LOGGER.error(
-                f"{_place(trainer)}: {reason}. The run went back {guard.rollbacks} times (max_rollbacks="
+                f"{trainer.place}: {reason}. The run went back {guard.rollbacks} times (max_rollbacks="
                 f"{settings.max_rollbacks}) and it did not help: it stops here with {self._state()}. "
                 "Look at the batches in its dumps/ with `sightline doctor replay`, or start again with a lower lr0 "
                 "or amp=False."
@@ -179,12 +179,8 @@ class Recovery:
 
     @staticmethod
     def _say(trainer: BaseTrainer, kind: str, text: str, **evidence: object) -> None:
-        LOGGER.warning(f"{_place(trainer)}: {text}.")
+        LOGGER.warning(f"{trainer.place}: {text}.")
         trainer.guard.note(kind, epoch=trainer.epoch, step=trainer.iteration, reason=text, **evidence)
-
-
-def _place(trainer: BaseTrainer) -> str:
-    return f"epoch {trainer.epoch + 1}, batch {trainer.batch_index + 1}"
 
 
 def _shrink_learning_rate(trainer: BaseTrainer, factor: float) -> None:

@@ -108,6 +108,11 @@ class RunState(Assignable):
         self.dry_run_report: DryRun | None = None
 
     @property
+    def place(self) -> str:
+        """Where the run is, for messages: `epoch 3, batch 7`, both counted from 1."""
+        return f"epoch {self.epoch + 1}, batch {self.batch_index + 1}"
+
+    @property
     def network(self) -> Any:
         """The module inside `model`, which may be wrapped by DistributedDataParallel or `torch.compile`."""
         return unwrap(self.model)

@@ -99,9 +99,8 @@ class Saver:
 
     def _put_last(self, trainer: BaseTrainer, *, in_epoch: bool = False) -> None:
         self.wait(trainer)  # no more than one snapshot in memory
-        trainer.rank_states = trainer.rank_states or [
-            run_checkpoint.rank_state(trainer)
-        ]  # a user's own call of save_model
+        if not trainer.rank_states:  # a user's own call of save_model
+            trainer.rank_states = [run_checkpoint.rank_state(trainer)]
         content = snapshot(run_checkpoint.full_state(trainer, in_epoch=in_epoch))
         if not self._asked_room:
             self._asked_room = True
