@@ -46,13 +46,16 @@ def collate(rows: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failur
     return batch
 
 
-def split_batch(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
+def split_batch(batch: dict[str, Any], size: int, *, at_least: int = 1) -> list[dict[str, Any]]:
     """The way back from a batch to several of at most `size` images, as even as can be, in the same order.
 
     Entries that are neither one for each image nor one for each object are given to every piece.
+
+    Args:
+        at_least: so many pieces; if there are fewer images, some have none.
     """
     count = len(batch["img"])
-    pieces = -(-count // size)
+    pieces = max(-(-count // size), at_least)
     bounds = [count * piece // pieces for piece in range(pieces + 1)]
     return [_cut(batch, first, last) for first, last in itertools.pairwise(bounds)]
 

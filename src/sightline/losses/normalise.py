@@ -28,6 +28,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sightline.ops.rank_sums import sum_over_ranks
+
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
@@ -134,9 +136,7 @@ def _averaged(count: Tensor) -> Tensor:
     ranks = _RANKS.get()
     if ranks is None:
         return count.detach()
-    total = count.detach().clone() if count.is_floating_point() else count.detach().float()
-    dist.all_reduce(total, group=ranks.group)
-    return total / ranks.size
+    return sum_over_ranks(count if count.is_floating_point() else count.float(), ranks.group) / ranks.size
 
 
 def divisor_and_batch(total: Tensor, images: int) -> tuple[Tensor, Tensor | int]:

@@ -2,7 +2,8 @@
 
 `torch.nn.SyncBatchNorm` does this for GPUs and refuses CPU tensors. This one also runs over gloo, and is a
 `nn.BatchNorm2d` with the same state-dict keys, so that folding, freezing, grouping of parameters, averages and
-checkpoints treat it as the BatchNorm that it stands for.
+checkpoints treat it as the BatchNorm that it stands for. And a pass through it can be broken off on all ranks where
+one of them runs out of memory (ops/rank_sums.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from sightline.ops.rank_sums import sum_over_ranks
 
 # Exactly these are exchanged: a subclass of them may do something else in its forward pass.
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -48,14 +51,14 @@ class SyncBatchNorm(nn.BatchNorm2d):
             raise ValueError(f"BatchNorm needs (batch, channels, …), but got a tensor of shape {tuple(input.shape)}.")
 
     @torch.no_grad()
-    def _track(self, count: float, mean: Tensor, var: Tensor) -> None:
+    def _track(self, count: Tensor, mean: Tensor, var: Tensor) -> None:
         """Move the running statistics; the same on all ranks, because what comes in is."""
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        unbiased = var * (count / (count - 1))
+        unbiased = var * (count / (count - 1)).to(var.dtype)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
 
@@ -70,17 +73,18 @@ def world_size(group: Any = None) -> int:
 
 
 @torch.no_grad()
-def joint_moments(x: Tensor, group: Any = None) -> tuple[float, Tensor, Tensor]:
+def joint_moments(x: Tensor, group: Any = None) -> tuple[Tensor, Tensor, Tensor]:
     """Number of values a channel, mean and biased variance over the batches of all ranks, in one reduction.
 
     Args:
         x: (B, C, …) of this rank.
 
     Returns:
-        (count, mean (C,), var (C,)), the moments in float32 or better.
+        (count () in float64, mean (C,), var (C,)), the moments in float32 or better.
 
     Raises:
-        ValueError: the ranks have one value a channel or none: there is no variance.
+        ValueError: the ranks have one value a channel or none: there is no variance. On a GPU nobody looks, because
+            that would wait for the reduction; the moments are then not finite.
     """
     channels = x.shape[1]
     values = x if x.dtype == torch.float64 else x.float()
@@ -93,10 +97,12 @@ def joint_moments(x: Tensor, group: Any = None) -> tuple[float, Tensor, Tensor]:
     # Sums of squares cancel; in float64 (and from moments that were taken well) nothing of float32 gets lost by that.
     var, mean = var.double(), mean.double()
     sums = torch.cat([count * mean, count * (var + mean * mean), mean.new_tensor([count])])  # (2C + 1,)
-    dist.all_reduce(sums, group=group)
-    total = float(sums[-1])  # on a GPU this waits for the reduction
-    if total < 2:
-        raise ValueError(f"BatchNorm needs more than one value a channel in training; all ranks together have {total}.")
+    sums = sum_over_ranks(sums, group)
+    total = sums[-1]
+    if total.device.type == "cpu" and total < 2:
+        raise ValueError(
+            f"BatchNorm needs more than one value a channel in training; all ranks together have {float(total):g}."
+        )
     mean = sums[:channels] / total
     var = (sums[channels:-1] / total - mean * mean).clamp_(min=0)
     return total, mean.to(values.dtype), var.to(values.dtype)
@@ -113,12 +119,12 @@ class _Normalise(torch.autograd.Function):
         bias: Tensor | None,
         mean: Tensor,
         var: Tensor,
-        count: float,
+        count: Tensor,
         eps: float,
         group: Any,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.count, ctx.eps, ctx.group = count, eps, group
+        ctx.save_for_backward(x, weight, mean, var, count)
+        ctx.eps, ctx.group = eps, group
         if not len(x):
             return torch.empty_like(x)
         return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
@@ -131,7 +137,7 @@ class _Normalise(torch.autograd.Function):
         dx = weight · s · (dy − Σdy / n − x̂ · Σ(dy · x̂) / n), both sums over all ranks; dweight = Σ(dy · x̂) and
         dbias = Σdy over this rank.
         """
-        x, weight, mean, var = ctx.saved_tensors
+        x, weight, mean, var, count = ctx.saved_tensors
         scale = torch.rsqrt(var + ctx.eps)  # (C,)
         if len(x):
             # torch's kernel for eval mode gives weight · s · dy and this rank's sums in one pass.
@@ -143,11 +149,10 @@ class _Normalise(torch.autograd.Function):
         dx = None
         if ctx.needs_input_grad[0]:
             sums = torch.cat([dbias, dweight]).to(mean.dtype)  # (2C,)
-            dist.all_reduce(sums, group=ctx.group)
-            of_grad, of_product = sums.chunk(2)
+            of_grad, of_product = (sum_over_ranks(sums, ctx.group) / count.to(mean.dtype)).chunk(2)
             gain = scale if weight is None else scale * weight.to(scale.dtype)
-            slope = -gain * scale * of_product / ctx.count  # (C,): what dx has of x
-            offset = -gain * of_grad / ctx.count - slope * mean
+            slope = -gain * scale * of_product  # (C,): what dx has of x
+            offset = -gain * of_grad - slope * mean
             shape = [1, -1] + [1] * (x.ndim - 2)
             dx = torch.addcmul(direct + offset.view(shape), x, slope.view(shape)).to(x.dtype)
         return (

@@ -55,7 +55,7 @@ def prepare(
     by_user = sum(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
     if by_user and device.type == "cpu":
         sync_batch_norm.convert_foreign(model)
-    line = _synchronise(model, settings, world_size, images_per_rank, device)
+    line = _synchronise(model, settings, world_size, images_per_rank)
     if by_user:
         line = f"{line}; {by_user} layers were made nn.SyncBatchNorm by your code and stay synchronised"
     if by_user or settings.is_user_set("sync_bn") or line.startswith("on"):
@@ -86,9 +86,7 @@ def _set_norm(model: Any, norm: str) -> str:
     return f"GroupNorm in the place of {before} BatchNorm layers" if before else "GroupNorm, as the network has it"
 
 
-def _synchronise(
-    model: nn.Module, settings: Settings, world_size: int, images_per_rank: int, device: torch.device
-) -> str:
+def _synchronise(model: nn.Module, settings: Settings, world_size: int, images_per_rank: int) -> str:
     """Make BatchNorm reduce over ranks where the settings ask for it; says what holds."""
     if settings.sync_bn is False:
         return "off: each rank normalises with its own images"
@@ -99,10 +97,7 @@ def _synchronise(
     count = batch_norms(model)
     if not count:
         return "off: the network has no BatchNorm"
-    if device.type == "cpu":
-        sync_batch_norm.convert(model)
-    else:
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    sync_batch_norm.convert(model)
     return f"on: {count} BatchNorm layers normalise with the images of all {world_size} ranks"
 
 

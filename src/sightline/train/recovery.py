@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sightline.backends import ranks
-from sightline.backends.memory import is_out_of_memory, release
+from sightline.backends.memory import is_out_of_memory
 from sightline.log import LOGGER
 from sightline.train.ema import unwrap
 from sightline.train.guard import Verdict
@@ -72,17 +72,23 @@ class Recovery:
         self.look(trainer, epoch_is_over=True)
         self._keep_if_good(trainer, only_check=self.waiting > 0 or not self._is_calm(trainer))
 
-    def after_failed_step(self, trainer: BaseTrainer, error: Exception) -> None:
+    def after_step(self, trainer: BaseTrainer, problem: Exception | None) -> None:
         """An optimizer step that ran out of memory may have moved a part of the weights: back, and smaller pieces.
 
+        Args:
+            problem: what the step raised on this rank; the others go back with it.
+
         Raises:
-            Exception: the error, if it is another one; and on several ranks, of which the others have made the step.
+            Exception: the problem, if it is another one.
         """
-        if not is_out_of_memory(error) or ranks.count() > 1:
-            raise error
-        said = release(error)
-        self._put_back(trainer)
-        trainer.micro_batches.halve(trainer, said)
+        if problem is not None and not is_out_of_memory(problem):
+            raise problem
+        if not ranks.any_of(problem is not None):
+            return
+        try:
+            trainer.micro_batches.after_failed_step(trainer, problem)  # gives memory back first
+        finally:
+            self._put_back(trainer)
         self._say(trainer, "step_undone", f"the step that ran out of memory is undone. Back to {self._state()}")
 
     def _is_calm(self, trainer: BaseTrainer) -> bool:

@@ -214,7 +214,7 @@ class BaseTrainer(RunState):
         resume.settle(self, in_epoch=True)
         augmentation, start = stages.augmentation(self), resume.starts_at(self)
         begin_epoch(self.train_loader, self.epoch, mixing=self.mixing, start=start, augmentation=augmentation)
-        self.micro_batches.agree()
+        self.micro_batches.agree(self)
 
     def _end_epoch(self) -> None:
         criterion = getattr(unwrap(self.model), "criterion", None)
@@ -285,10 +285,12 @@ class BaseTrainer(RunState):
     def _step(self) -> None:
         """`optimizer_step`, whoever wrote it, with the moments around it."""
         self.run_callbacks("on_before_optimizer_step")
+        problem = None
         try:
             self.optimizer_step()
         except Exception as error:
-            self.recovery.after_failed_step(self, error)
+            problem = error
+        self.recovery.after_step(self, problem)
         self.guard.after_step()
         self.last_opt_step = self.iteration
         self.run_callbacks("on_after_optimizer_step")
