@@ -206,7 +206,7 @@ BROKEN = (
     Case(
         "over-fitting",
         ("overfitting",),
-        {**PLAIN, "epochs": 75, "batch": 4, "optimizer": "AdamW", "lr0": 2e-3},
+        {**PLAIN, "epochs": 75, "optimizer": "AdamW", "lr0": 2e-3, "warmup_epochs": 5},
         images=8,
     ),
     Case("schedule ends early", ("schedule_ended",), callbacks={"on_pretrain_routine_end": stepped_down}),

@@ -53,6 +53,19 @@ def test_every_epoch_is_recorded_as_it_was(tiny_data: Path, tmp_path: Path):
     assert events(trainer, "finding") == []  # a run of a second is no reason to worry
 
 
+def test_objects_are_counted_where_the_network_gets_them(tiny_data: Path, tmp_path: Path):
+    class LosesLabels(DetectionTrainer):
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            batch = super().preprocess_batch(batch)
+            return {**batch, **{name: batch[name][:0] for name in ("cls", "bboxes", "batch_idx")}}
+
+    trainer = make(tiny_data, tmp_path, LosesLabels, epochs=1, **STILL)
+    trainer.train()
+    assert events(trainer, "epoch")[0]["objects"] == 0
+    (finding,) = events(trainer, "finding")
+    assert (finding["rule"], "although the data set has 16" in finding["evidence"]) == ("labels_missing", True)
+
+
 def test_what_was_written_is_judged_as_the_run_was(tiny_data: Path, tmp_path: Path):
     trainer = make(tiny_data, tmp_path, epochs=3, **STILL)
     trainer.add_callback("on_before_backward", lambda t: setattr(t, "loss", t.loss * float("nan")))

@@ -19,6 +19,9 @@ class Limits:
     flat_steps: float = _limit(40, "Optimizer steps before a loss may be called flat.")
     flat_epochs: float = _limit(3, "Epochs before a loss may be called flat.")
     flat_gain: float = _limit(0.04, "Share of its first value by which a training loss falls when a network learns.")
+    stuck_steps: float = _limit(
+        200, "The same where the size of the steps does not tell why: that needs more evidence."
+    )
     flat_map: float = _limit(0.05, "mAP50 from which on a network has learnt something, whatever its loss does.")
     update_low: float = _limit(2e-5, "Size of a step over the size of the weights below which nothing moves.")
     flat_rise: float = _limit(0.05, "Rise over its first value, as a share, that a training loss must not keep.")
@@ -44,12 +47,14 @@ class Limits:
     ema_lag: float = _limit(0.75, "Distance of the average from the weights, over the way that the weights have come.")
     loader_share: float = _limit(0.6, "Share of an epoch spent waiting for batches.")
     class_noise: float = _limit(0.25, "Share of the well-placed detections whose label has another class.")
-    box_noise: float = _limit(0.4, "mAP50-95 over mAP50 below which boxes are found but do not fit.")
+    box_noise: float = _limit(0.3, "mAP50-95 over mAP50 below which boxes are found but do not fit.")
     box_noise_small: float = _limit(0.25, "The same for objects of few pixels.")
-    box_noise_loose: float = _limit(0.5, "Share of the confident detections that then must fit no label.")
+    box_noise_loose: float = _limit(0.3, "Share of the confident detections that then must fit no label.")
     box_noise_side: float = _limit(12, "Median side of the objects in pixels below which they are of few pixels.")
     noise_objects: float = _limit(40, "Detections that an estimate of label noise needs.")
-    noise_map: float = _limit(0.1, "mAP50 that an estimate of box noise needs: a poor network tells none.")
+    noise_map: float = _limit(
+        0.05, "mAP50 that an estimate of box noise needs: a network that finds nothing tells none."
+    )
     schedule_floor: float = _limit(0.015, "Learning rate over its peak below which a schedule has ended.")
     schedule_left: float = _limit(0.2, "Share of the epochs that are left then, for it to be too early.")
     duplicates: float = _limit(0.01, "Share of the validation images that also are training images.")

@@ -96,7 +96,7 @@ def lr_too_low(history: History, limits: Limits) -> Finding | None:
 
 def loss_flat(history: History, limits: Limits) -> Finding | None:
     """The training loss has not fallen since the start, and the size of the steps does not tell why."""
-    if not _settled(history, limits):
+    if not _settled(history, limits) or history.steps_so_far() < limits.stuck_steps:
         return None
     losses = history.column("total_train_loss")
     best, now = _scores(history)

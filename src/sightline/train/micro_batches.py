@@ -66,7 +66,7 @@ class MicroBatches:
             TrainingError: not even one image fits.
         """
         waiting, losses = _set_aside(trainer.model), trainer.tloss
-        trainer.images_in_batch, trainer.objects_in_batch = len(batch["img"]), len(batch.get("cls", ()))
+        trainer.images_in_batch = len(batch["img"])
         self._prepare(trainer)
         whole = normalise.WholeBatch()
         while True:
@@ -135,6 +135,7 @@ class MicroBatches:
     ) -> dict[str, Any]:
         several = len(pieces) > 1
         total: Tensor | None = None
+        objects = 0
         items: dict[str, Tensor] = {}
         seen: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
@@ -161,7 +162,9 @@ class MicroBatches:
                 trainer._backward()
                 assert trainer.loss is not None
                 total = trainer.loss.detach() if total is None else total + trainer.loss.detach()
+                objects += len(shown.get("cls", ()))
                 seen = seen or shown
+        trainer.objects_in_batch = objects
         if several:
             trainer.loss = total
         return seen

@@ -70,7 +70,7 @@ class RunState(Assignable):
         self.mixing = True  # mosaic and its kind; False from close_mosaic on
         self.unstaged_augmentation: dict[str, float] = {}  # where no stage of augment_schedule says anything
         self.images_in_batch = 0
-        self.objects_in_batch = 0  # labelled ones
+        self.objects_in_batch = 0  # labelled ones, as the network sees the batch
         self.loss: Tensor | None = None
         self.loss_items: dict[str, Tensor] = {}
         self.tloss: dict[str, Tensor] | None = None  # running mean over the epoch's batches
