@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from sightline.errors import ModelError
 from sightline.models.contract import head_of, largest_stride, named_classes
+from sightline.models.copies import copy_of
 from sightline.models.fuse import fuse
 
 
@@ -93,9 +93,7 @@ def private_copy(
         agnostic_nms: the NMS-free branch gives each place one class only.
         channels_last: False keeps the ordinary memory layout.
     """
-    # The loss object can hold graphs of the last training step, which cannot be copied, and is not needed here.
-    criterion = getattr(network, "criterion", None)
-    twin: Any = copy.deepcopy(network, {id(criterion): None} if criterion is not None else {})
+    twin: Any = copy_of(network)
     twin.eval()
     _set_branch(twin, nms=nms, max_det=max_det, agnostic_nms=agnostic_nms)
     twin.float()  # folding in half precision would lose digits

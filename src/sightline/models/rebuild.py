@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from sightline.log import LOGGER
 from sightline.models.budget import Budget
 from sightline.models.build import build_from_state, build_model
 from sightline.models.contract import check_network, is_described, named_classes, strides_of
+from sightline.models.copies import copy_of
 from sightline.models.network import DetectionModel
 from sightline.models.origin import Origin, arguments_of, class_path, module_classes, origin_of
 from sightline.models.own_class import find_class
@@ -84,8 +84,7 @@ def copy_with(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module | No
     """A copy of a network with other weights, in eval mode; None if they are not just its own."""
     if _misfits(network, state):
         return None
-    criterion = getattr(network, "criterion", None)  # may hold graphs of a step, which cannot be copied
-    twin = copy.deepcopy(network, {id(criterion): None} if criterion is not None else {})
+    twin = copy_of(network)
     twin.load_state_dict(dict(state))
     return twin.eval()
 

@@ -6,7 +6,6 @@ number of updates as in training.md, section 13.
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import SettingValueError
+from sightline.models.copies import copy_of
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
@@ -34,7 +34,7 @@ class ModelEMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000, updates: int = 0) -> None:
-        self.ema: nn.Module = copy.deepcopy(unwrap(model)).eval()
+        self.ema: nn.Module = copy_of(unwrap(model), with_criterion=True).eval()
         for parameter in self.ema.parameters():
             parameter.requires_grad_(False)
         self.ema._apply(_at_least_float32)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import nn
 
 from sightline.errors import ModelError, SettingValueError
 from sightline.models.contract import check_network, is_described, named_classes
+from sightline.models.copies import copy_of
 from sightline.models.rebuild import is_changed
 
 
@@ -48,5 +48,4 @@ def copy_for(network: nn.Module, data: dict[str, Any], *, reason: str, fresh: bo
             f"{', '.join(named_classes(data['names']).values()):.200}. It cannot be fitted to them: {reason}. "
             f"Make it for {data['nc']} classes."
         )
-    criterion = getattr(network, "criterion", None)  # of an earlier run; may hold graphs of a step
-    return copy.deepcopy(network, {id(criterion): None} if criterion is not None else {})
+    return copy_of(network)  # without the criterion of an earlier run

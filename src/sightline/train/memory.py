@@ -8,7 +8,6 @@ a few small probes give the slope, and one of the size that comes out shows whet
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sightline.backends.memory import MemoryMeter, is_out_of_memory, release
 from sightline.data.transforms.multi_scale import multi_scale_size
 from sightline.errors import SettingValueError
 from sightline.log import LOGGER
+from sightline.models.copies import copy_of
 from sightline.train.ema import ModelEMA
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class _Probe:
         """Two training steps (the second has all states from the start) and one validation batch, on copies."""
         trainer, device = self.trainer, self.trainer.device
         state = torch.get_rng_state()
-        model: Any = copy.deepcopy(trainer.model).train()
+        model: Any = copy_of(trainer.model, with_criterion=True).train()
         try:
             ema = ModelEMA(model)
             optimizer = trainer.build_optimizer(model, name=trainer.args.optimizer, lr=0.0)
