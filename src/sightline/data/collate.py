@@ -16,9 +16,14 @@ JOINED = ("cls", "bboxes", "keypoints")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error on its way from a worker process to the loader, which raises it there without the worker's traceback."""
+    """An error on its way from a worker process to the loader, which raises it there without the worker's traceback.
+
+    Attributes:
+        unreadable: (path, reason) of every image, where a whole batch has none that can be read.
+    """
 
     error: Exception
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def collate(rows: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failure:

@@ -131,7 +131,8 @@ class DetectionDataset(Dataset[dict[str, Any]]):
                 continue
             met.append(tuple(self._met))
         if not rows:
-            return [Failure(ImageError(met[-1][0][1]))]
+            lost = tuple(pair for pairs in met for pair in pairs)
+            return [Failure(ImageError(lost[-1][1]), lost)]
         if any(met):  # all rows of a batch have the same keys; what skipped images reported goes with the first
             left_out = tuple(pair for pairs in met[len(rows) :] for pair in pairs)
             for number, (row, pairs) in enumerate(zip(rows, met, strict=False)):

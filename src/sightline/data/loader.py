@@ -45,7 +45,7 @@ class Loader:
     Attributes:
         workers: worker processes; 0 prepares batches in this process.
         unreadable: images that could not be read and were replaced or left out, since somebody took the list.
-        restarts: how often the workers had to be started anew because one of them died.
+        restarts: how often the workers had to be started anew because one of them died, since `take_restarts`.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class Loader:
         for batch in batches:
             if isinstance(batch, Failure):
                 if getattr(self.dataset, "unreadable", "raise") == "skip" and isinstance(batch.error, ImageError):
-                    self.unreadable.add(str(batch.error), str(batch.error))  # a whole batch of such images
+                    for path, reason in batch.unreadable:
+                        self.unreadable.add(path, reason)
                     continue
                 raise batch.error
             self.unreadable.take_from(batch)
@@ -106,10 +107,13 @@ class Loader:
         keys, so new workers deliver what the dead ones would have."""
         assert self._processes is not None
         source, delivered, in_a_row = self._processes, 0, 0
-        batches = _started(source)
+        batches: Iterator[Any] | None = None
         try:
             while True:
                 try:
+                    # Persistent workers are asked here whether they are ready, so one that died since the last epoch
+                    # (while the network was validated, say) is noticed here, too.
+                    batches = batches or _started(source)
                     batch = next(batches)
                 except StopIteration:
                     return
@@ -126,17 +130,22 @@ class Loader:
                     self.restarts += 1
                     LOGGER.warning(
                         f"A worker process of the loader died ({_first(error)}); new ones go on with batch "
-                        f"{delivered + 1}. If this happens often, the machine may lack memory: use fewer workers."
+                        f"{self.sampler.start + delivered + 1}. If this happens often, the machine may lack memory: "
+                        "use fewer workers."
                     )
                     rest = list(self.sampler)[delivered:]
-                    source = self._start_processes(rest, persistent=False)
-                    batches = _started(source)
+                    source, batches = self._start_processes(rest, persistent=False), None
                     continue
                 delivered, in_a_row = delivered + 1, 0
                 yield batch
         finally:
             if source is not self._processes:
                 _end_workers(source)
+
+    def take_restarts(self) -> int:
+        """`restarts`, which begins anew."""
+        count, self.restarts = self.restarts, 0
+        return count
 
     def close(self) -> None:
         """End the workers, and put back OpenCV's threads. Iterating again starts new ones."""

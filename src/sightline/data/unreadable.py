@@ -11,9 +11,14 @@ SHOWN = 3  # files named in a message
 
 
 class Unreadable:
-    """Counts by file, since the last report."""
+    """Counts by file, since the last report.
+
+    Attributes:
+        named: files that a message has named, so that the next ones need not.
+    """
 
     def __init__(self) -> None:
+        self.named: set[str] = set()
         self.times: dict[str, int] = {}
         self.reasons: dict[str, str] = {}
 
@@ -53,4 +58,10 @@ def describe(found: Mapping[str, tuple[int, str]], what: str) -> str:
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     images = "1 image" if len(found) == 1 else f"{len(found)} images"
     were = "was" if len(found) == 1 else "were"
-    return f"{images} cannot be read any more and {were} {what} ({total} times): {reasons}{more}."
+    return f"{images} cannot be read any more and {were} {what} ({total}×): {reasons}{more}."
+
+
+def describe_again(found: Mapping[str, tuple[int, str]], what: str) -> str:
+    """The same for files that were named before: how many and how often."""
+    images, were = ("1 image", "was") if len(found) == 1 else (f"{len(found)} images", "were")
+    return f"{images} that could not be read before {were} {what} again ({sum(times for times, _ in found.values())}×)"

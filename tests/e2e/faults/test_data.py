@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -46,6 +48,7 @@ def at_epoch(number: int, action: Callable[[], Any]) -> dict[str, Callable[[Any]
 def test_a_training_image_that_goes_bad_is_replaced(
     train: Callable[..., DetectionTrainer], data: Path, caplog: pytest.LogCaptureFixture
 ):
+    caplog.set_level(logging.INFO)
     bad = data.parent / "images" / "train" / "3.png"
     shown: list[list[str]] = []
 
@@ -59,10 +62,11 @@ def test_a_training_image_that_goes_bad_is_replaced(
     ended_well(trainer, 4)
     names = ["".join(sorted(name[0] for batch in shown[i : i + 2] for name in batch)) for i in (0, 2, 4, 6)]
     assert names == ["01234567", "01234567", "01244567", "01244567"]  # 4 in the place of 3
-    said = [r.getMessage() for r in caplog.records if "cannot be read any more" in r.getMessage()]
+    said = [r.getMessage() for r in caplog.records if "be read" in r.getMessage()]
     assert [text[:7] for text in said] == ["epoch 3", "epoch 4"]
-    assert "1 image cannot be read any more and was replaced by others (1 times)" in said[0]
+    assert "1 image cannot be read any more and was replaced by others (1×)" in said[0]
     assert "3.png" in said[0]
+    assert said[1] == "epoch 4: 1 image that could not be read before was replaced by others again (1×)"
     assert [event["evidence"]["files"] for event in trainer.guard.events] == [[str(bad)], [str(bad)]]
 
 
@@ -73,6 +77,16 @@ def test_a_validation_image_that_goes_bad_is_left_out(train: Callable[..., Detec
     assert [event["epoch"] for event in trainer.guard.events][:1] == [2]
     assert "left out of validation" in trainer.guard.events[0]["evidence"]["reason"]
     assert trainer.validator.seen == 3
+
+
+def test_every_file_of_a_lost_validation_batch_is_named(data: Path):
+    dataset = build_dataset(Settings(imgsz=64), load_dataset_spec(str(data)), mode="val", batch_size=2, rect=False)
+    dataset.unreadable = "skip"
+    for number in (0, 1):
+        (data.parent / "images" / "val" / f"{number}.png").unlink()
+    loader = build_loader(dataset, 2, shuffle=False, workers=0)
+    assert [len(batch["im_file"]) for batch in loader] == [2]
+    assert [Path(path).name for path in loader.unreadable.take()] == ["0.png", "1.png"]
 
 
 def test_without_any_image_the_run_says_so(train: Callable[..., DetectionTrainer], data: Path):
@@ -122,6 +136,34 @@ def test_a_killed_worker_is_replaced_and_the_batches_are_the_same(
         assert len(list(loader)) == 8  # and the next epoch has workers again
     finally:
         loader.close()
+
+
+def test_a_worker_may_die_between_two_epochs(tiny_data: Path):
+    expected, loader = loader_of(tiny_data, workers=0), loader_of(tiny_data, workers=2)
+    try:
+        for epoch in (0, 1, 2):
+            for one in (expected, loader):
+                one.set_epoch(epoch)
+            assert [batch["im_file"] for batch in loader] == [batch["im_file"] for batch in expected]
+            if epoch == 0:
+                kill_one(loader)  # while the network is validated, for instance
+        assert loader.take_restarts() == 1
+        assert loader.restarts == 0
+    finally:
+        loader.close()
+
+
+def test_the_message_counts_batches_from_the_start_of_the_epoch(tiny_data: Path, caplog: pytest.LogCaptureFixture):
+    loader = loader_of(tiny_data, workers=1)
+    loader.set_epoch(0, start=3)  # a run that was resumed in the middle
+    try:
+        for number, _ in enumerate(loader):
+            if number == 0:
+                kill_one(loader)
+    finally:
+        loader.close()
+    (number,) = re.findall(r"new ones go on with batch (\d)", caplog.text)
+    assert int(number) >= 5  # the fourth has been delivered, others were ready
 
 
 @pytest.mark.slow  # torch looks every five seconds whether its workers live
