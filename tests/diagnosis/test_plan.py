@@ -22,7 +22,7 @@ def said(**changes: object) -> dict[str, str]:
 def test_nothing_is_said_of_a_sane_plan():
     assert said() == {}
     assert said(optimizer="AdamW", lr0=5e-4) == {}
-    assert said(optimizer="SGD", lr0=1e-3) == {}  # fine-tuning
+    assert said(lr0=0.02) == said(lr0=0.008) == {}  # the ends belong to it
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,19 @@ def test_nothing_is_said_of_a_sane_plan():
         ({"lr0": 0.1}, "lr0", "warning"),
         ({"lr0": 0.03}, "lr0", "note"),
         ({"lr0": 0.002, "from_weights": False}, "lr0", "note"),
+        ({"lr0": 0.007}, "lr0", "note"),  # from weights
         ({"lr0": 0.0}, "lr0", "error"),
+        ({"lr0": 0.02, "lr_factor": 2}, "lr0", "note"),  # lr_scale counts
+        ({"optimizer": "AdamW", "lr0": 2e-4}, "lr0", "note"),
+        ({"optimizer": "RMSProp", "lr0": 0.01}, "lr0", "warning"),
         ({"optimizer": "AdamW", "lr0": 0.01}, "lr0", "warning"),
         ({"optimizer": "adamw", "lr0": 0.002}, "lr0", "note"),
         ({"batch": 2, "accumulate": 32}, "batch_norm", "warning"),
         ({"batch": 12, "processes": 4, "accumulate": 4}, "batch_norm", "warning"),
+        ({"batch": 2, "processes": 2, "synced": True, "accumulate": 32}, "batch_norm", "warning"),
         ({"batch": 4, "accumulate": 16}, "accumulation", "note"),
+        ({"sync_asked": True}, "sync_bn", "warning"),  # on one process: accumulation was taken for it
+        ({"sync_asked": True, "batch": 64, "accumulate": 1}, "sync_bn", "note"),
         ({"batch": 16, "processes": 4}, "sync_bn", "note"),
         ({"accumulate": 1}, "effective_batch", "note"),
         ({"accumulate": 16}, "effective_batch", "note"),
@@ -57,10 +64,16 @@ def test_each_risky_combination_is_named(changes: dict[str, object], rule: str, 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"batch": 2, "batch_norm": False}, {"batch": 4, "processes": 4, "synced": True}],  # GroupNorm; all ranks together
+    [{"batch": 2, "batch_norm": False}, {"batch": 8, "processes": 4, "synced": True}],  # GroupNorm; all ranks together
 )
 def test_small_batches_do_not_matter_where_nothing_is_normalised_over_few_images(changes: dict[str, object]):
     assert not {"batch_norm", "accumulation", "sync_bn"} & said(**changes).keys()
+
+
+def test_a_scaled_rate_is_judged_by_what_it_comes_to():
+    assert said(lr0=0.05, lr_factor=0.25) == {}
+    (advice,) = review(replace(SANE, lr0=0.05, lr_factor=4))
+    assert "lr0=0.05 × 4 (lr_scale) = 0.2" in advice.finding.evidence
 
 
 def test_patience_of_zero_is_no_patience():

@@ -43,6 +43,33 @@ def test_frozen_layers_and_group_norm_are_seen_in_the_network(tiny_data: Path, c
     assert "batch norm" not in text
 
 
+def test_what_the_settings_come_to_is_judged(tiny_data: Path, capsys: pytest.CaptureFixture[str]):
+    words = [f"data={tiny_data}", "model=yolo26n.yaml", "imgsz=64", "batch=4", "device=cpu", "optimizer=SGD"]
+    words += [
+        "lr0=0.16",
+        "lr_scale=linear",
+        "warmup_steps=1600",
+        "epochs=100",
+        "sync_bn=True",
+        "val=False",
+        "patience=2",
+    ]
+    assert main(["doctor", "settings", *words]) == 0
+    text = capsys.readouterr().out
+    assert "SGD lr0=0.01, batch=4" in text  # 0.16 × 4 / 64
+    assert " lr0: " not in text
+    assert "the warm-up takes 12800 of 100 epochs" in text  # 1600 steps of 16 batches, two batches an epoch
+    assert "! sync bn: sync_bn=True with one process" in text
+    assert "accumulation:" not in text  # that was said
+    assert "patience" not in text  # nothing is validated before the end
+
+
+@pytest.mark.parametrize("command", ["settings", "overfit"])
+def test_a_run_that_goes_on_is_for_another_command(command: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", command, "resume=runs/detect/train"]) == 2
+    assert "sightline doctor run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["settings"], ["overfit", "model=yolo26n.yaml"], ["data"]])
 def test_what_is_missing_is_named(words: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(["doctor", *words]) == 2

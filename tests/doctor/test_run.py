@@ -46,6 +46,30 @@ def test_events_tell_of_gradients_and_of_what_else_happened(tmp_path: Path):
     assert "no events.jsonl" not in "\n".join(report.lines())
 
 
+def test_what_was_said_of_the_settings_is_said_again(tmp_path: Path):
+    table(tmp_path, [3.0, 2.0])
+    events = Events()
+    events.open(tmp_path)
+    advice = {"rule": "lr0", "severity": "warning", "evidence": "lr0=0.2 with SGD", "remedy": "Less.", "epoch": 0}
+    events.add("finding", **advice)
+    events.add("finding", **{**advice, "rule": "loader_bound", "epoch": 1})  # the rules say this again, or not
+    events.add("finding", rule="cut")
+    assert [finding.rule for finding in examine(tmp_path).findings] == ["lr0"]
+    assert "! lr0 (before the first epoch): lr0=0.2 with SGD. Less." in list(examine(tmp_path).lines())
+
+
+def test_a_warm_up_in_steps_is_that_of_the_run(tmp_path: Path):
+    (tmp_path / "args.yaml").write_text("epochs: many\nwarmup_epochs: 3.0\nwarmup_steps: 100\n")
+    table(tmp_path, [3.0, 2.0])
+    assert examine(tmp_path).history.setup.warmup_epochs == 3  # a table knows no better
+    events = Events()
+    events.open(tmp_path)
+    events.add("setup", epochs=10, batches=10, warmup_epochs=10.0)
+    events.add("epoch", epoch=1)
+    assert examine(tmp_path).history.setup.warmup_epochs == 10
+    assert examine(tmp_path).history.setup.epochs == 10
+
+
 def test_of_a_resumed_run_the_later_line_of_an_epoch_counts(tmp_path: Path):
     events = Events()
     events.open(tmp_path)
@@ -59,6 +83,14 @@ def test_columns_with_spaces_and_a_cut_last_row_are_read(tmp_path: Path):
     report = examine(tmp_path)
     assert [epoch.map for epoch in report.history.epochs][:2] == [0.1, 0.2]
     assert report.history.epochs[0].train_loss == {"box": 3.0}
+
+
+def test_any_place_within_a_run_folder_will_do(tmp_path: Path):
+    table(tmp_path, [3.0])
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "last.pt").touch()
+    for place in ("", "results.csv", "weights", "weights/last.pt"):
+        assert examine(tmp_path / place).folder == tmp_path
 
 
 def test_what_is_no_run_is_said(tmp_path: Path):

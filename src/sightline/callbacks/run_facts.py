@@ -33,7 +33,7 @@ def setup_of(trainer: BaseTrainer) -> Setup:
     setup = Setup(
         epochs=trainer.epochs,
         batches=len(trainer.train_loader),
-        warmup_epochs=min(trainer.args.warmup_epochs, max(trainer.epochs - 1, 0)),
+        warmup_epochs=warmup_of(trainer),
         optimizer=type(trainer.optimizer).__name__,
         lr0=float(trainer.args.lr0),
         precision=trainer.precision.name,
@@ -74,17 +74,25 @@ def plan_of(trainer: BaseTrainer) -> Plan:
         accumulate=int(getattr(trainer.schedule, "target", trainer.accumulate)),
         processes=trainer.world_size,
         epochs=trainer.epochs,
-        warmup_epochs=float(args.warmup_epochs),
-        patience=int(args.patience or 0),
+        warmup_epochs=warmup_of(trainer),
+        patience=int(args.patience or 0) if args.val else 0,  # without validation nothing runs out
         val_interval=int(args.val_interval),
         weight_decay=float(args.weight_decay),
         batch_norm=bool(norms),
         synced=any("Sync" in type(module).__name__ for module in norms),
         frozen=frozen / max(total, 1),
         from_weights=loaded or bool(args.resume),
+        lr_factor=float(getattr(trainer.schedule, "scale", 1.0)),
+        sync_asked=args.sync_bn is True,
         batches=len(trainer.train_loader),
         user_set=frozenset(name for name, _ in args.items() if args.is_user_set(name)),
     )
+
+
+def warmup_of(trainer: BaseTrainer) -> float:
+    """Its length in epochs, whether it was given in epochs or in steps, as the schedule follows it."""
+    batches = len(trainer.train_loader)
+    return trainer._get_warmup_iterations(batches) / max(batches, 1)
 
 
 def same_files(train: Any, val: Any) -> list[str]:

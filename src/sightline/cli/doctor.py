@@ -84,6 +84,11 @@ def _settings(words: list[str] | None) -> Settings:
 
 def _source(settings: Settings, command: str) -> Any:
     """The network of a weights file, as `train` would start from; None where a description is given."""
+    if settings.resume:
+        raise UsageError(
+            f"{command} is for a run that is to begin, so leave resume out. `sightline doctor run` judges one that has "
+            "begun."
+        )
     if settings.model is None or settings.data is None:
         missing = " and ".join(
             name for name, value in (("model=", settings.model), ("data=", settings.data)) if not value

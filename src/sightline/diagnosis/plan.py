@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sightline.diagnosis.finding import Finding, Severity
 
-SGD_FAMILY = ("sgd", "musgd", "rmsprop")
+SGD_FAMILY = ("sgd", "musgd")
 SGD_RANGE, SGD_WILD = (0.008, 0.02), 0.1
-ADAM_FAMILY = ("adam", "adamw", "nadam", "radam", "adamax")
+ADAM_FAMILY = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop")  # they divide by the size of the gradient
 ADAM_RANGE, ADAM_WILD = (3e-4, 1e-3), 1e-2
 FEWEST_FOR_BATCH_NORM = 4  # images a device whose mean and variance still say something
 FEW_FOR_BATCH_NORM = 8
@@ -21,8 +21,12 @@ class Plan:
     """A run that is about to begin, as plain values.
 
     Attributes:
-        batch: images of a forward pass, over all processes; accumulate: passes behind a step.
-        batch_norm: whether the network has BatchNorm layers, None if unknown; synced: over all processes.
+        lr_factor: of `lr_scale` on lr0; batch: images of a forward pass, over all processes; accumulate: passes behind
+            a step.
+        warmup_epochs: length of the warm-up, whatever it was given in.
+        patience: 0 if nothing ends the run early.
+        batch_norm: whether the network has BatchNorm layers, None if unknown; synced: over all processes; sync_asked:
+            somebody wants that.
         frozen: share of the parameters that cannot move; from_weights: whether training starts from trained weights.
         batches: of an epoch, None if unknown.
         user_set: names of the settings that somebody chose.
@@ -42,12 +46,23 @@ class Plan:
     synced: bool
     frozen: float
     from_weights: bool
+    lr_factor: float = 1.0
+    sync_asked: bool = False
     batches: int | None = None
     user_set: frozenset[str] = frozenset()
 
     @property
+    def learning_rate(self) -> float:
+        """That the run starts from, once it is warm."""
+        return self.lr0 * self.lr_factor
+
+    @property
     def images_per_device(self) -> int:
         return self.batch // max(self.processes, 1)
+
+    @property
+    def images_normalised_together(self) -> int:
+        return self.batch if self.synced else self.images_per_device
 
     @property
     def images_per_step(self) -> int:
@@ -76,51 +91,76 @@ def _say(rule: str, severity: Severity, evidence: str, remedy: str, *about: str)
 
 
 def learning_rate(plan: Plan) -> Iterator[Advice]:
-    name, lr = plan.optimizer, plan.lr0
+    name, lr = plan.optimizer, plan.learning_rate
     kind = name.lower()
     if kind not in SGD_FAMILY + ADAM_FAMILY:
         return
     (low, high), wild = (SGD_RANGE, SGD_WILD) if kind in SGD_FAMILY else (ADAM_RANGE, ADAM_WILD)
-    usual = f"{low:g} to {high:g}"
-    about = ("lr0", "optimizer")
+    usual, about = f"{low:g} to {high:g}", ("lr0", "optimizer", "lr_scale")
+    given = f"lr0={plan.lr0:g}" + (f" × {plan.lr_factor:.3g} (lr_scale) = {lr:.3g}" if plan.lr_factor != 1 else "")
     if lr == 0:
-        yield _say("lr0", "error", "lr0=0: no weight will move", f"Use {usual} with {name}.", *about)
+        yield _say("lr0", "error", f"{given}: no weight will move", f"Use {usual} with {name}.", *about)
     elif lr >= wild:
         why = "steps this large throw away what was learnt before"
         if kind in ADAM_FAMILY:
-            why = "Adam's steps are as large as lr0 whatever the gradient, so rates of SGD are far too large for it"
-        yield _say("lr0", "warning", f"lr0={lr:g} with {name}: {why}", f"Usual are {usual}.", *about)
+            why = "its steps are as large as lr0 whatever the gradient, so rates of SGD are far too large for it"
+        yield _say("lr0", "warning", f"{given} with {name}: {why}", f"Usual are {usual}.", *about)
     elif lr > high:
-        evidence = f"lr0={lr:g} with {name} is above the usual {usual}"
+        evidence = f"{given} with {name} is above the usual {usual}"
         yield _say("lr0", "note", evidence, "Watch the first epochs; if the loss jumps, halve it.", *about)
-    elif lr < low and not plan.from_weights:
-        evidence = f"lr0={lr:g} with {name} is below the usual {usual}, and training starts from random weights"
-        yield _say("lr0", "note", evidence, "It will learn slowly; small rates are for fine-tuning.", *about)
+    elif lr < low and plan.from_weights:
+        evidence = f"{given} with {name} is below the usual {usual}, which keeps more of the weights that are loaded"
+        remedy = f"Right for data like theirs; if scores hardly move, raise it towards {low:g}."
+        yield _say("lr0", "note", evidence, remedy, *about)
+    elif lr < low:
+        evidence = f"{given} with {name} is below the usual {usual}, and training starts from random weights"
+        remedy = f"It will learn slowly: {low:g} or more; small rates are for fine-tuning."
+        yield _say("lr0", "note", evidence, remedy, *about)
 
 
 def batch_norm(plan: Plan) -> Iterator[Advice]:
     if plan.batch_norm is False:
         return
-    images, together = plan.images_per_device, plan.synced and plan.processes > 1
-    about = ("batch", "nproc", "device")
-    if images < FEWEST_FOR_BATCH_NORM and not together:
-        evidence = (
-            f"{images} image{'s' if images != 1 else ''} a device: BatchNorm's mean and variance are mostly chance"
-        )
-        remedy = "A larger batch, norm=gn" + (", or sync_bn=True." if plan.processes > 1 else ".")
+    yield from _synchronisation(plan)
+    images, about = plan.images_normalised_together, ("batch", "nproc", "device")
+    several = plan.processes > 1 and not plan.synced
+    if images < FEWEST_FOR_BATCH_NORM:
+        where = "in all" if plan.synced else "a device"
+        evidence = f"{_images(images)} {where}: BatchNorm's mean and variance are mostly chance"
+        remedy = "A larger batch, norm=gn" + (", or sync_bn=True." if several else ".")
         yield _say("batch_norm", "warning", f"{evidence}. Accumulation does not help here", remedy, *about)
-    elif plan.accumulate > 1 and images < FEW_FOR_BATCH_NORM and not together:
+    elif plan.accumulate > 1 and images < FEW_FOR_BATCH_NORM and not _taken_for_sync_bn(plan):
         evidence = (
             f"{plan.accumulate} passes of {images} images make a step of {plan.images_per_step}, but BatchNorm still "
             f"sees {images} at a time: accumulation is no SyncBN"
         )
         remedy = "For statistics of more images: a larger batch, norm=gn, or several processes with sync_bn=True."
         yield _say("accumulation", "note", evidence, remedy, "accumulate", "nbs")
-    if plan.processes > 1 and not plan.synced and FEWEST_FOR_BATCH_NORM <= images < FEW_FOR_BATCH_NORM:
+
+
+def _synchronisation(plan: Plan) -> Iterator[Advice]:
+    """What is over several processes, and what is only taken for it."""
+    images = plan.images_per_device
+    if plan.sync_asked and plan.processes == 1:
+        evidence = "sync_bn=True with one process: there is nothing to synchronise"
+        if _taken_for_sync_bn(plan):
+            evidence += f", and accumulation is no SyncBN: BatchNorm sees {_images(images)} at a time, not "
+            evidence += f"{plan.images_per_step}"
+        remedy = "Leave it out; several processes (device=0,1), a larger batch or norm=gn change what is normalised."
+        yield _say("sync_bn", "warning" if _taken_for_sync_bn(plan) else "note", evidence, remedy, "sync_bn")
+    elif plan.processes > 1 and not plan.synced and FEWEST_FOR_BATCH_NORM <= images < FEW_FOR_BATCH_NORM:
         evidence = f"{plan.processes} processes normalise {images} images each, on their own"
-        yield _say(
-            "sync_bn", "note", evidence, "sync_bn=True takes the statistics over all of them.", "sync_bn", "batch"
-        )
+        remedy = "sync_bn=True takes the statistics over all of them."
+        yield _say("sync_bn", "note", evidence, remedy, "sync_bn", "batch")
+
+
+def _taken_for_sync_bn(plan: Plan) -> bool:
+    """Whether somebody who has one process and accumulates over batches expects BatchNorm to see all of them."""
+    return plan.sync_asked and plan.processes == 1 and plan.accumulate > 1
+
+
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number} images"
 
 
 def effective_batch(plan: Plan) -> Iterator[Advice]:
@@ -138,21 +178,26 @@ def effective_batch(plan: Plan) -> Iterator[Advice]:
 
 
 def warm_up(plan: Plan) -> Iterator[Advice]:
-    warm, adam = plan.warmup_epochs, plan.optimizer.lower() in ADAM_FAMILY
+    warm, about = plan.warmup_epochs, ("warmup_epochs", "warmup_steps")
     if warm >= max(plan.epochs / 2, 1) and plan.epochs > 1:
-        evidence = f"warmup_epochs={warm:g} of {plan.epochs} epochs: lr0 is reached late or never"
-        yield _say("warm_up", "warning", evidence, "A tenth of the run, at most 3 to 5 epochs.", "warmup_epochs")
+        evidence = (
+            f"the warm-up takes {round(warm, 1):g} of {plan.epochs} epochs: the full learning rate comes late or never"
+        )
+        yield _say("warm_up", "warning", evidence, "A tenth of the run, at most 3 to 5 epochs.", *about)
     elif warm == 0 and not plan.from_weights:
-        evidence = f"no warm-up, from random weights: the first steps go with the whole lr0={plan.lr0:g}"
+        evidence = f"no warm-up, from random weights: the first steps go with the whole lr0={plan.learning_rate:g}"
+        adam = plan.optimizer.lower() in ADAM_FAMILY
         remedy = "warmup_epochs=3" + (", which Adam's second moments need, too." if adam else ".")
-        yield _say("warm_up", "note", evidence, remedy, "warmup_epochs")
+        yield _say("warm_up", "note", evidence, remedy, *about)
 
 
 def frozen_layers(plan: Plan) -> Iterator[Advice]:
     if plan.frozen >= 1:
         yield _say("frozen_layers", "error", "every parameter is frozen", "Lower freeze=.", "freeze")
     elif plan.frozen > 0 and not plan.from_weights:
-        evidence = f"{plan.frozen:.0%} of the parameters are frozen at random values, since no weights are loaded"
+        evidence = (
+            f"{100 * plan.frozen:.2g}% of the parameters are frozen at random values, since no weights are loaded"
+        )
         yield _say(
             "frozen_layers", "warning", evidence, "Start from weights (model=….pt), or leave freeze out.", "freeze"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,9 @@ def examine(folder: str | Path) -> RunReport:
     """
     place = Path(folder).expanduser()
     if place.is_file():
-        place = place.parent.parent if place.parent.name == "weights" else place.parent
+        place = place.parent
+    if place.name == "weights":
+        place = place.parent
     csv, log = place / "results.csv", place / NAME
     if not csv.is_file() and not log.is_file():
         raise MissingFileError(
@@ -74,19 +76,27 @@ def examine(folder: str | Path) -> RunReport:
             "such as runs/detect/train."
         )
     settings = _settings(place / "args.yaml")
-    history, happened, knows_steps = _events(log)
+    history, happened, before, knows_steps = _events(log)
     if csv.is_file():
         _complete(history, csv)
     if not history.epochs:
         raise SettingValueError(f"{place}: no epoch of this run is recorded yet. Look again after the first.")
-    history.setup.epochs = int(settings.get("epochs") or history.setup.epochs)
-    history.setup.warmup_epochs = float(settings.get("warmup_epochs") or history.setup.warmup_epochs)
+    history.setup.epochs = _number(settings.get("epochs"), int) or history.setup.epochs
+    if not knows_steps:  # else it is there, also where it was given in steps
+        history.setup.warmup_epochs = _number(settings.get("warmup_epochs"), float) or 0.0
     limits = settings.get("diagnosis_limits")
     try:
         findings = replay(history, Limits.named(limits if isinstance(limits, dict) else None))
     except KeyError as error:
         raise SettingValueError(f"{place / 'args.yaml'}: diagnosis_limits: {error.args[0]}") from None
+    judged = {finding.rule for finding in findings}
+    findings = [*(finding for rule, finding in before.items() if rule not in judged), *findings]
     return RunReport(place, history, findings, happened, knows_steps)
+
+
+def _number(value: Any, kind: type[int] | type[float]) -> Any:
+    """None for what is no number: args.yaml may be of another program."""
+    return kind(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -97,18 +107,30 @@ def _settings(file: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _events(file: Path) -> tuple[History, Counter[str], bool]:
+def _events(file: Path) -> tuple[History, Counter[str], dict[str, Finding], bool]:
+    """History, other events, what was said of settings before the first epoch, and whether epochs are recorded."""
     history, epochs, happened = History(), {}, Counter[str]()
+    before: dict[str, Finding] = {}
     for event in read_events(file):
         kind = event["event"]
         if kind == "setup":
             history.setup = setup_from(event)
         elif kind == "epoch" and isinstance(event.get("epoch"), int):
             epochs[event["epoch"]] = epoch_from(event)  # of a resumed run the later line counts
+        elif kind == "finding" and event.get("epoch") == 0:
+            finding = _finding(event)
+            before |= {} if finding is None else {finding.rule: finding}
         elif kind not in OWN:
             happened[str(kind)] += 1
     history.epochs = [epochs[number] for number in sorted(epochs)]
-    return history, happened, bool(epochs)
+    return history, happened, before, bool(epochs)
+
+
+def _finding(event: Mapping[str, Any]) -> Finding | None:
+    values = [event.get(name) for name in ("rule", "severity", "evidence", "remedy")]
+    if not all(isinstance(value, str) for value in values) or values[1] not in MARKS:
+        return None
+    return Finding(*values)  # type: ignore[arg-type]
 
 
 def _complete(history: History, csv: Path) -> None:

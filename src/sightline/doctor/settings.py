@@ -24,7 +24,7 @@ class SettingsReport:
         plan = self.plan
         devices = f" on {plan.processes} processes" if plan.processes > 1 else ""
         yield (
-            f"{plan.optimizer} lr0={plan.lr0:g}, batch={plan.batch}{devices} × {plan.accumulate} = "
+            f"{plan.optimizer} lr0={plan.learning_rate:g}, batch={plan.batch}{devices} × {plan.accumulate} = "
             f"{plan.images_per_step} images a step, {plan.epochs} epochs of {plan.batches} batches"
         )
         for advice in self.advice:
