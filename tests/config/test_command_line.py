@@ -112,3 +112,11 @@ def test_merging_keeps_all_letters():
     words = ["train", "a", "=", "[1,", "(2,", "3)]", "b=", "x", "c"]
     assert "".join(merge_equals_args(words)) == "".join(words)
     assert merge_equals_args(words) == ["train", "a=[1,(2,3)]", "b=x", "c"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("cells.yaml", "data=cells.yaml or model=cells.yaml"), ("best.pt", "model=best.pt")]
+)
+def test_a_bare_file_is_answered_with_the_setting_it_was_meant_for(word: str, meant: str):
+    with pytest.raises(CommandLineError, match=f"Did you mean {meant}"):
+        parse_command_line(["train", word])

@@ -76,6 +76,19 @@ def test_what_is_missing_is_named(words: list[str], capsys: pytest.CaptureFixtur
     assert "data=" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [[], ["-h"], ["run", "-h"], ["replay", "--help"]])
+def test_help_is_no_error(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(["doctor", *words]) == 0
+    assert "Usage: sightline doctor" in capsys.readouterr().out
+
+
+def test_a_folder_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    (tmp_path / "cells").mkdir()
+    monkeypatch.chdir(tmp_path / "cells")
+    assert main(["doctor", "data", "data=."]) != 0
+    assert "one called cells.yaml" in capsys.readouterr().err
+
+
 def test_a_misspelt_setting_is_an_error(capsys: pytest.CaptureFixture[str]):
     assert main(["doctor", "data", "dta=x.yaml"]) == 2
     assert "data" in capsys.readouterr().err

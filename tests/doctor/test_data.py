@@ -45,6 +45,7 @@ def test_defects_are_listed_with_file_and_line(data: Path):
     text = lines(data)
     assert "1 without objects (1 without label file), 1 cannot be used" in text
     assert "0.txt line 2" in text
+    assert "Correct these files" in text
 
 
 def test_copies_across_splits_are_named(data: Path):
@@ -62,7 +63,8 @@ def test_suspicious_labels_are_named_by_kind(data: Path):
     text = lines(data)
     for kind in ("one object, two classes", "labelled twice", "fills the whole image", "sides differ 20-fold",
                  "less than 1.5 pixels"):  # fmt: skip
-        assert kind in text
+        assert f"({kind}" in text
+    assert "(labelled twice): keep one of the two boxes." in text
     assert "far from the usual size" not in text  # with so few objects nobody knows what is usual
 
 
@@ -115,9 +117,24 @@ def test_without_data_it_says_what_to_give():
 
 
 def test_a_set_without_training_images_is_refused(data: Path):
-    text = data.read_text().replace("train: images/train\n", "train: images/val\n")
-    data.write_text(text)
-    examine(make_settings("train", {"data": str(data)}))
-    data.write_text(text.replace("train: images/val\n", ""))
+    data.write_text(data.read_text().replace("train: images/train\n", ""))
     with pytest.raises(DataError):
         examine(make_settings("train", {"data": str(data)}))
+
+
+def test_the_training_images_are_judged_also_where_the_others_are_gone(data: Path):
+    data.write_text(data.read_text() + "test: images/nowhere\n")
+    shutil.rmtree(data.parent / "images" / "val")
+    report = lines(data)
+    assert "train: 8 images, 16 objects" in report
+    assert "! val: " in report
+    assert "! test: " in report
+    assert "images/nowhere does not exist" in report
+
+
+def test_where_label_files_are_missed_is_said(data: Path):
+    shutil.rmtree(data.parent / "labels" / "val")
+    assert "! val: 4 of 4 images have no label file" in lines(data)
+    assert str(labels(data, "val", 0)) in lines(data)
+    labels(data, "train", 0).unlink()  # one of eight may well be meant
+    assert "! train" not in lines(data)

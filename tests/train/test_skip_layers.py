@@ -50,10 +50,46 @@ BF16 = "torch.bfloat16"
 def test_only_the_named_parts_change_their_type():
     model = network()
     assert types(model) == [BF16] * 4
-    assert keep_in_float32(model, ["1"]) == ["1"]  # all below it; model.1 alone is hooked
+    assert keep_in_float32(model, ["1"]) == ["1"]  # all below it
     assert types(model) == [BF16, "fp32", "fp32", BF16]
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert types(twin) == [BF16, "fp32", "fp32", BF16]
+
+
+class Branches(nn.Module):
+    """As a head has them: the list itself is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([nn.ModuleList([Noting()]), Noting()])
+        self.last = Noting()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.branches[1](self.branches[0][0](x)))
+
+
+@pytest.mark.parametrize("entry", ["branches", "modulelist"])
+def test_a_list_of_modules_is_all_that_is_in_it(entry: str):
+    model = Branches()
+    assert keep_in_float32(model, [entry]) == ["branches"]
+    assert types(model) == ["fp32", "fp32", BF16]
+
+
+def test_a_branch_of_the_head_computes_in_fp32():
+    model = build_model("yolo26n.yaml", nc=2)
+    keep_in_float32(model, ["model.23.cv3"])
+    seen: dict[str, torch.dtype] = {}
+
+    def note(name: str) -> Any:
+        return lambda module, inputs, output: seen.__setitem__(name, output.dtype)
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note(name))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.train()(torch.rand(2, 3, 64, 64))
+    assert {dtype for name, dtype in seen.items() if name.startswith("model.23.cv3")} == {torch.float32}
+    assert seen["model.22.cv1.conv"] == torch.bfloat16
 
 
 def test_a_pass_that_fails_leaves_autocast_as_it_was():

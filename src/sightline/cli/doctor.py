@@ -12,31 +12,38 @@ from sightline.config.load import make_settings
 from sightline.config.settings import COMMAND_LINE, Settings
 from sightline.errors import UsageError
 
+HELP = {"help_option_names": ["-h", "--help"]}
+OWN_GRAMMAR = {"ignore_unknown_options": True, **HELP}
 doctor = typer.Typer(
     name="doctor",
     help="Look for what is wrong with a run, its data or its settings.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
+    context_settings=HELP,
+    no_args_is_help=False,  # Typer makes an error of it
 )
-OWN_GRAMMAR = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
 Words = Annotated[list[str] | None, typer.Argument(metavar="SETTING=VALUE", help="As in `sightline train`.")]
 
 
-@doctor.callback()
-def main() -> None:
+@doctor.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
     """Look for what is wrong with a run, its data or its settings."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
-@doctor.command()
+@doctor.command(context_settings=OWN_GRAMMAR)
 def replay(
     dump: Annotated[str, typer.Argument(metavar="DUMP", help="A file of dumps/ in a run folder.")],
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, 0, …")] = "cpu",
+    words: Annotated[list[str] | None, typer.Argument(metavar="device=…", help="Where: cpu (default), 0, …")] = None,
 ) -> int:
     """Run a bad batch of a training again: forward, backward, and where it goes wrong first."""
+    settings = _settings(words)
+    if other := [name for name, _ in settings.items() if settings.is_user_set(name) and name != "device"]:
+        raise UsageError(f"doctor replay knows only device=, not {other[0]}: the settings are those of the dump.")
     from sightline.doctor.replay import replay as run_again
 
-    return _print(run_again(dump, device=device).lines())
+    return _print(run_again(dump, device="cpu" if settings.device is None else settings.device).lines())
 
 
 @doctor.command("run")

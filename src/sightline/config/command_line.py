@@ -160,12 +160,19 @@ def _bare_switch(word: str, mode: str | None) -> str:
         raise CommandLineError(f"'{word}' needs a value: {example}.")
     possible = [*TASKS, *(ALL if mode is None else ())]
     plain_words = difflib.get_close_matches(word.lower(), possible, n=1, cutoff=names.SMALLEST_LIKENESS)
-    guess = [*plain_words, *names.suggest(word, DEFAULTS)]
+    guess = [*_as_file(word), *plain_words, *names.suggest(word, DEFAULTS)]
     hint = f" Did you mean {' or '.join(guess[:3])}?" if guess else ""
     raise CommandLineError(
         f"'{word}' is neither a mode ({', '.join(ALL)}) nor a task ({', '.join(TASKS)}) nor setting=value.{hint} "
         f"Example: {EXAMPLE}"
     )
+
+
+def _as_file(word: str) -> list[str]:
+    """What a word that looks like a file was probably meant for."""
+    if word.endswith((".yaml", ".yml")):
+        return [f"data={word}", f"model={word}"]
+    return [f"model={word}"] if word.endswith((".pt", ".safetensors")) else []
 
 
 def _known_task(task: str | None) -> str | None:

@@ -103,7 +103,8 @@ def _not_found(text: str, path: Path) -> str:
     return f"data={text}: {where}.{meant} Built-in data sets: {', '.join(built_in_names())}."
 
 
-def _in_folder(folder: Path) -> Path:
+def _in_folder(place: Path) -> Path:
+    folder = place.resolve()  # `.` has no name
     found = sorted(path for path in folder.iterdir() if path.suffix in YAML_SUFFIXES)
     if not found:  # an archive that holds one folder
         below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
@@ -114,7 +115,7 @@ def _in_folder(folder: Path) -> Path:
         return (named or found)[0]
     names = ", ".join(path.name for path in found) or "none"
     raise DataError(
-        f"data={folder}: the folder should have exactly one YAML file, or one called {folder.name}.yaml; found {names}."
+        f"data={place}: the folder should have exactly one YAML file, or one called {folder.name}.yaml; found {names}."
     )
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sightline.config.settings import Settings
+from sightline.data.formats.yolo import label_path
 from sightline.data.index import LabelIndex, build_index
 from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.doctor.near_duplicates import difference_hashes, near_pairs
-from sightline.doctor.suspicious import suspicious
-from sightline.errors import DataError, UsageError
+from sightline.doctor.suspicious import REMEDIES, suspicious
+from sightline.errors import DataError, MissingFileError, UsageError
 
 SHOWN = 5  # examples of each sort
 EDGES = (4, 8, 16, 32, 96, np.inf)  # pixels at imgsz: strides 4 (-p2), 8, 16, 32, and COCO's "large"
@@ -37,6 +38,7 @@ class DataReport:
 
     Attributes:
         splits: that exist, train first.
+        absent: split → why nothing can be said of it.
         pairs: (split, image, other split, image there, bits of 256 that differ) of near-duplicates across splits.
         imgsz: for which the sizes are.
     """
@@ -44,12 +46,14 @@ class DataReport:
     spec: DatasetSpec
     imgsz: int
     splits: list[SplitReport]
+    absent: dict[str, str]
     pairs: list[tuple[str, str, str, str, int]]
 
     def lines(self) -> Iterator[str]:
         yield f"{self.spec.source}: {self.spec.nc} classes"
         for split in self.splits:
             yield from _defects(split)
+        yield from (f"! {name}: {why}" for name, why in self.absent.items())
         yield from self._balance()
         yield from self._sizes()
         yield from self._duplicates()
@@ -97,30 +101,37 @@ class DataReport:
             yield "near-duplicates across splits: none"
             return
         yield f"! near-duplicates across splits: {len(self.pairs)}; take them out of one split, or scores are too good:"
-        for split, image, other, twin, bits in self.pairs[:SHOWN]:
-            yield f"    {split} {image} ~ {other} {twin} ({'identical' if bits == 0 else f'{bits} of 256 bits differ'})"
-        if len(self.pairs) > SHOWN:
-            yield f"    … and {len(self.pairs) - SHOWN} more"
+        yield from _examples(
+            [
+                f"{split} {image} ~ {other} {twin} ({'identical' if bits == 0 else f'{bits} of 256 bits differ'})"
+                for split, image, other, twin, bits in self.pairs
+            ]
+        )
 
 
 def examine(settings: Settings) -> DataReport:
     """Look at every label and image of the data set that `data` names.
 
     Raises:
-        UsageError: no data set is named. DataError, MissingFileError: it cannot be read at all.
+        UsageError: no data set is named. DataError, MissingFileError: its training images cannot be used at all.
     """
     if settings.data is None:
         raise UsageError("doctor data needs a data set: data=file.yaml, or data=shapes for the built-in one.")
-    spec = load_dataset_spec(settings.data, split="val")
+    spec = load_dataset_spec(settings.data, split="train")
     imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
-    splits = []
-    for name in ("train", "val", "test"):
+
+    def look(name: str) -> SplitReport:
+        index = build_index(spec.images(name), spec, task=settings.task, require_labels=False, name=name)
+        return SplitReport(name, index, suspicious(index, spec.names, imgsz))
+
+    splits, absent = [look("train")], {}
+    for name in ("val", "test"):
         if spec.splits.get(name):
-            index = build_index(spec.images(name), spec, task=settings.task, require_labels=False, name=name)
-            splits.append(SplitReport(name, index, suspicious(index, spec.names, imgsz)))
-    if not splits or splits[0].name != "train":
-        raise DataError(f"{spec.source} names no training images (train:).")
-    return DataReport(spec, imgsz, splits, _near_duplicates(splits))
+            try:
+                splits.append(look(name))
+            except (DataError, MissingFileError) as error:  # the other splits can be judged all the same
+                absent[name] = str(error)
+    return DataReport(spec, imgsz, splits, absent, _near_duplicates(splits))
 
 
 def side_lengths(index: LabelIndex, imgsz: int) -> np.ndarray:
@@ -174,17 +185,27 @@ def _defects(split: SplitReport) -> Iterator[str]:
         f"({report.missing} without label file), {report.corrupt} cannot be used"
     )
     for title, texts in (("left out", report.problems), ("used, but", report.notices)):
-        yield from (f"    {title}: {text}" for text in texts[:SHOWN])
-        if len(texts) > SHOWN:
-            yield f"    … and {len(texts) - SHOWN} more"
+        yield from _examples([f"{title}: {text}" for text in texts])
+    if report.corrupt:
+        yield "    Correct these files: an image is left out whole as long as one of its lines is wrong."
+    if report.missing > MANY * report.total:
+        yield (
+            f"! {split.name}: {report.missing} of {report.total} images have no label file and count as images without "
+            f"objects. For {split.index.paths[0]} it would be {label_path(split.index.paths[0])}; if nothing is there to "
+            "see, an empty file says so."
+        )
 
 
 def _suspicions(split: SplitReport) -> Iterator[str]:
     for kind, texts in split.suspicious.items():
-        yield f"? {split.name}: {len(texts)} label{'s' if len(texts) > 1 else ''} suspicious ({kind}):"
-        yield from (f"    {text}" for text in texts[:SHOWN])
-        if len(texts) > SHOWN:
-            yield f"    … and {len(texts) - SHOWN} more"
+        yield f"? {split.name}: {len(texts)} label{'s' if len(texts) > 1 else ''} suspicious ({kind}): {REMEDIES[kind]}"
+        yield from _examples(texts)
+
+
+def _examples(texts: list[str]) -> Iterator[str]:
+    yield from (f"    {text}" for text in texts[:SHOWN])
+    if len(texts) > SHOWN:
+        yield f"    … and {len(texts) - SHOWN} more"
 
 
 def _list(names: list[str]) -> str:

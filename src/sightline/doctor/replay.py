@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.backends.device import select_device
 from sightline.config.settings import Settings
-from sightline.errors import CheckpointError, MissingInputError
+from sightline.errors import CheckpointError, MissingInputError, SettingValueError
 from sightline.losses.items import named_items
 from sightline.models.origin import read_origin
 from sightline.models.rebuild import rebuild
-from sightline.train.dumps import KIND
-from sightline.train.precision import choose
+from sightline.train.dumps import FOLDER, KIND
+from sightline.train.precision import Precision, choose
+from sightline.train.skip_layers import keep_in_float32
 
 SHOWN = 5  # names in a line
 
@@ -62,7 +63,8 @@ class Replay:
         bad_images: files whose pixels are not finite.
         bad_labels: names of label tensors that are not finite.
         bad_weights: tensors of the network that are not finite.
-        passes: in the number format of the run and, where that is not fp32 and not finite, in fp32.
+        passes: in the number format of the run, if this device has it, and where that is not fp32 and not finite, in
+            fp32.
     """
 
     dump: dict[str, Any]
@@ -91,8 +93,13 @@ class Replay:
             )
         if not first.finite:
             return f"It happens again, also without the rest of the run: {_where(first)}."
-        usual = self.dump.get("reason", "")
-        if "median" in usual:
+        if first.precision != self.dump["precision"]:
+            return (
+                f"In {first.precision} all is finite, but the run computed in {self.dump['precision']}, which is not "
+                "possible here, and whose numbers end at 65,504. Repeat this with device=0 on a GPU; if the batch is "
+                "not finite there, use amp=bf16 or amp=False, or fp16_skip_layers with the layer that it names."
+            )
+        if "median" in self.dump.get("reason", ""):
             return (
                 f"All is finite; the loss of {first.loss:.4g} per image is what was taken for a spike. Look at the "
                 "labels of these files."
@@ -143,6 +150,8 @@ def replay(dump: str | os.PathLike[str] | Mapping[str, Any], *, device: str | No
     file = "the dump" if isinstance(dump, Mapping) else os.fspath(dump)
     if not isinstance(dump, Mapping) and not os.path.lexists(file):
         raise MissingInputError(f"{file} does not exist. Dumps of bad batches are in dumps/ of a run folder.")
+    if os.path.isdir(file):
+        raise MissingInputError(f"{file} is a folder. {_dumps_in(Path(file))}")
     content = dict(dump) if isinstance(dump, Mapping) else load_checkpoint(file)
     if content.get("kind") != KIND:
         raise CheckpointError(
@@ -162,15 +171,25 @@ def replay(dump: str | os.PathLike[str] | Mapping[str, Any], *, device: str | No
     )
     formats = [content["precision"], "fp32"] if content["precision"] != "fp32" else ["fp32"]
     for number, name in enumerate(formats):
-        if name == "fp16" and place.type != "cuda":
-            continue  # nothing but a GPU computes in it
+        try:
+            precision = choose(name if name != "fp32" else False, place)
+        except SettingValueError:  # this device does not compute in it
+            continue
         if number and found.passes and found.passes[0].finite:
             break
-        found.passes.append(_run(copy.deepcopy(network), batch, content, name, place))
+        found.passes.append(_run(copy.deepcopy(network), batch, content, precision))
     return found
 
 
-def _network(content: Mapping[str, Any], file: str) -> nn.Module:
+def _dumps_in(folder: Path) -> str:
+    """What to give in the place of a folder."""
+    files = sorted([*folder.glob(f"{FOLDER}/*.pt"), *folder.glob("*.pt")] if folder.name != "weights" else [])
+    if not files:
+        return "Give one of the files in dumps/ of a run folder; a run without bad batches has none."
+    return f"Give one of its files: {_some([str(file) for file in files])}."
+
+
+def _network(content: Mapping[str, Any], file: str) -> Any:
     network: Any = rebuild(
         content["yaml"],
         nc=content["nc"],
@@ -180,11 +199,17 @@ def _network(content: Mapping[str, Any], file: str) -> nn.Module:
         file=file,
     )
     network.args = Settings.from_dict(content["args"], skip_unknown=True)
+    keep_in_float32(network, network.args.fp16_skip_layers or [])
     for name, weights in content.get("weights_of_classes", {}).items():
         setattr(network, name, weights)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    return network.train()
+    network.train()
+    held = set(content.get("held", ()))
+    for name, module in network.named_modules():
+        if name in held:
+            module.eval()
+    return network
 
 
 def _batch(saved: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
@@ -194,9 +219,8 @@ def _batch(saved: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return batch
 
 
-def _run(network: Any, batch: dict[str, Any], content: Mapping[str, Any], name: str, device: torch.device) -> Pass:
-    precision = choose(name if name != "fp32" else False, device)
-    result = Pass(precision=name)
+def _run(network: Any, batch: dict[str, Any], content: Mapping[str, Any], precision: Precision) -> Pass:
+    result = Pass(precision=precision.name)
     with _watching(network, result), precision.autocast():
         if content.get("criterion") and hasattr(network, "make_criterion"):
             network.criterion = network.make_criterion()

@@ -19,23 +19,36 @@ TINY = 1.5  # pixels of a side at imgsz, less than a network can see
 FAR = 5.0  # of the class's typical spread (in the logarithm of the side) that a size lies off
 KNOWN = 30  # objects that a class needs before its typical size is known
 
+FILLS, SMALL, LONG, ODD, TWICE, TWO = (
+    "fills the whole image", f"less than {TINY:g} pixels", f"sides differ {THIN:g}-fold and more",
+    "far from the usual size of its class", "labelled twice", "one object, two classes",
+)  # fmt: skip
+REMEDIES = {
+    FILLS: "fine for a close-up, else a box drawn by mistake: remove it.",
+    SMALL: "too small to be learnt at this imgsz: a larger imgsz, or remove what is only a click.",
+    LONG: "look whether the box fits; thin slanted objects make poor boxes.",
+    ODD: "look whether class and box are right.",
+    TWICE: "keep one of the two boxes.",
+    TWO: "keep the right class, or merge the two if both are.",
+}
+
 
 def suspicious(index: LabelIndex, names: dict[int, str], imgsz: int) -> dict[str, list[str]]:
-    """Kind of suspicion → `file: what` for each label."""
+    """Kind of suspicion, one of `REMEDIES` → `file: what` for each label."""
     found: dict[str, list[str]] = defaultdict(list)
     counts = index.object_counts()
     owner = np.repeat(np.arange(len(index)), counts)
     scale = imgsz / np.maximum(index.shapes.max(axis=1), 1)
     sides = index.boxes[:, 2:] * index.shapes[owner][:, ::-1] * scale[owner, None]  # (R, 2) pixels at imgsz
     for row in np.flatnonzero(index.boxes[:, 2:].prod(axis=1) > WHOLE):
-        found["fills the whole image"].append(_say(index, owner, row, names))
+        found[FILLS].append(_say(index, owner, row, names))
     for row in np.flatnonzero(sides.min(axis=1) < TINY):
-        found[f"less than {TINY:g} pixels at imgsz={imgsz}"].append(_say(index, owner, row, names))
+        found[SMALL].append(_say(index, owner, row, names))
     ratio = sides.max(axis=1) / np.maximum(sides.min(axis=1), 1e-6)
     for row in np.flatnonzero(ratio > THIN):
-        found[f"sides differ {THIN:g}-fold and more"].append(_say(index, owner, row, names))
+        found[LONG].append(_say(index, owner, row, names))
     for row in _odd_sizes(sides, index.classes):
-        found["far from the usual size of its class"].append(_say(index, owner, row, names))
+        found[ODD].append(_say(index, owner, row, names))
     for kind, image, text in _overlapping(index, names):
         found[kind].append(f"{index.paths[image]}: {text}")
     return dict(found)
@@ -63,9 +76,9 @@ def _overlapping(index: LabelIndex, names: dict[int, str]) -> Iterator[tuple[str
         for a, b in zip(*np.nonzero(np.triu(overlap > SAME, 1)), strict=True):
             one, other = (names.get(int(labels.classes[i]), str(int(labels.classes[i]))) for i in (a, b))
             if one == other:
-                yield "labelled twice", image, f"two boxes of {one} overlap by {overlap[a, b]:.0%}"
+                yield TWICE, image, f"two boxes of {one} overlap by {overlap[a, b]:.0%}"
             else:
-                yield "one object, two classes", image, f"{one} and {other} overlap by {overlap[a, b]:.0%}"
+                yield TWO, image, f"{one} and {other} overlap by {overlap[a, b]:.0%}"
 
 
 def _say(index: LabelIndex, owner: np.ndarray, row: int, names: dict[int, str]) -> str:

@@ -111,6 +111,8 @@ def _content(trainer: BaseTrainer, kept: _Kept, reason: str, grad_norm: float) -
         "batch": {name: _small(value) for name, value in kept.batch.items() if _is_plain(value)},
         **plain_description(model),
         "model": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+        # Frozen layers use the statistics they have, not those of the batch.
+        "held": [name for name, module in model.named_modules() if name and not module.training],
         "criterion": criterion.state_dict() if hasattr(criterion, "state_dict") else {},
         "weights_of_classes": {
             name: getattr(model, name)

@@ -52,10 +52,11 @@ def keep_in_float32(model: nn.Module, entries: Sequence[str]) -> list[str]:
             )
         found.update(mine)
     outermost = [name for name in modules if name in found and not any(_is_below(name, other) for other in found)]
-    for name in outermost:
+    # All below it, too: a list of modules is never called itself, and a head calls its branches layer by layer.
+    for module in {module: None for name in outermost for module in modules[name].modules()}:
         guard = Float32()
-        modules[name].register_forward_pre_hook(guard.before, with_kwargs=True)
-        modules[name].register_forward_hook(guard.after, always_call=True)
+        module.register_forward_pre_hook(guard.before, with_kwargs=True)
+        module.register_forward_hook(guard.after, always_call=True)
     return outermost
 
 

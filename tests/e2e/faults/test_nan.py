@@ -277,17 +277,48 @@ def test_a_callback_is_no_fault_of_the_batch(train: Train):
     assert "callback" in found.cause
 
 
-def test_a_replayed_batch_has_the_loss_of_the_run(train: Train):
-    """A spike of the labels' making: the pass is repeated to the last digit but for BatchNorm's mode."""
+@pytest.mark.parametrize("settings", [{}, {"freeze": 2}], ids=["all layers", "with held statistics"])
+def test_a_replayed_batch_has_the_loss_of_the_run(settings: dict[str, Any], train: Train):
+    """A spike of the labels' making: the pass is repeated to the last digits, in each layer's mode."""
     seen: list[float] = []
 
     def spoil(trainer: DetectionTrainer) -> None:
         if at((1, 0))(trainer):
             seen.append(float(trainer.loss.detach()) / 4)
-            next(unwrap(trainer.model).parameters()).register_hook(lambda grad: grad * math.nan)
+            next(p for p in unwrap(trainer.model).parameters() if p.requires_grad).register_hook(lambda g: g * math.nan)
 
-    found = replay(dump_of(train(callbacks={"on_before_backward": spoil}, dump_batches=1, nan_patience=0, amp=False)))
+    callbacks = {"on_before_backward": spoil}
+    found = replay(dump_of(train(callbacks=callbacks, dump_batches=1, nan_patience=0, amp=False, **settings)))
     assert found.passes[0].loss == pytest.approx(seen[0], rel=1e-5)
+
+
+def test_a_format_that_this_device_lacks_is_not_acquitted(train: Train):
+    def spoil(trainer: DetectionTrainer) -> None:
+        if at((1, 0))(trainer):
+            trainer.loss = trainer.loss * math.nan
+
+    content = load_checkpoint(dump_of(train(callbacks={"on_before_backward": spoil})))
+    found = replay({**content, "precision": "fp16"}, device="cpu")  # as from a run on a GPU
+    assert [one.precision for one in found.passes] == ["fp32"]
+    assert "the run computed in fp16" in found.cause
+    assert "callback" not in found.cause
+
+
+def test_a_replay_keeps_layers_in_fp32_as_the_run_did(train: Train):
+    trainer = train(poison_input(at((1, 1))), amp="bf16", fp16_skip_layers=["regex:."])
+    outputs: list[torch.dtype] = []
+
+    def listen(module: Any, inputs: Any, output: Any) -> None:
+        outputs.append(inputs[0].dtype)
+
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, inputs, output: listen(module, inputs, output) if isinstance(module, torch.nn.Conv2d) else None
+    )
+    try:
+        assert replay(dump_of(trainer)).passes[0].precision == "bf16"
+    finally:
+        handle.remove()
+    assert set(outputs) == {torch.float32}
 
 
 def test_the_number_of_dumps_is_bounded(train: Train):
@@ -300,3 +331,15 @@ def test_other_files_are_no_dumps(train: Train):
     assert not (trainer.save_dir / "dumps").exists()
     with pytest.raises(CheckpointError, match="no dump of a bad batch"):
         replay(trainer.last)
+
+
+def test_a_folder_is_answered_with_its_dumps(train: Train, capsys: pytest.CaptureFixture[str]):
+    trainer = train(poison_input(at((1, 1))))
+    for folder in (trainer.save_dir, trainer.save_dir / "dumps"):
+        assert main(["doctor", "replay", str(folder)]) == 2
+        assert f"Give one of its files: {dump_of(trainer)}" in capsys.readouterr().err
+    assert main(["doctor", "replay", str(trainer.wdir)]) == 2
+    assert "in dumps/ of a run folder" in capsys.readouterr().err
+    assert main(["doctor", "replay", str(dump_of(trainer)), "device=cpu"]) == 0
+    assert main(["doctor", "replay", str(dump_of(trainer)), "epochs=3"]) == 2
+    assert "knows only device=, not epochs" in capsys.readouterr().err
