@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from sightline.cli.main import main
 from sightline.config.load import make_settings
-from sightline.doctor.overfit import overfit
+from sightline.doctor.overfit import OverfitReport, overfit
 from sightline.train.detect import DetectionTrainer
 
 
@@ -113,11 +113,53 @@ def settings_of(data: Path, **more: Any) -> Any:
     )
 
 
+def report_of(map50: float, *losses: float) -> str:
+    report = OverfitReport(images=2, objects=4, steps=len(losses), losses=list(losses), map50=map50, map=map50 / 2)
+    return "\n".join(report.lines())
+
+
+def test_what_a_batch_tells():
+    falls, stays = [10.0 - 0.09 * step for step in range(100)], [10.0] * 100
+    assert "One batch can be learnt" in report_of(0.9, *falls)
+    assert "learnt in part" in report_of(0.2, *stays)
+    assert "learnt in part" in report_of(0.0, *falls)
+    assert "NOT learnt" in report_of(0.1, *stays)
+    assert "5 steps are too few" in report_of(0.0, *stays[:5])  # that says nothing of labels and network
+
+
 def test_a_batch_that_cannot_be_learnt_is_told(tiny_data: Path):
     report = overfit(settings_of(tiny_data, epochs=5), trainer=Blind, images=2)
     assert (report.images, report.objects, report.steps) == (2, 4, 5)
     assert not report.learnt
-    assert "NOT learnt" in "\n".join(report.lines())
+
+
+class Recorder(DetectionTrainer):
+    """Remembers what its run began with."""
+
+    seen: ClassVar[dict[str, Any]] = {}
+
+    def _do_train(self) -> None:
+        super()._do_train()
+        Recorder.seen = {"lr": self.optimizer.param_groups[0]["initial_lr"], "batches_per_step": self.accumulate,
+                         "validated": self.validated, **self.args.to_dict()}  # fmt: skip
+
+
+def test_what_is_about_a_long_run_is_left_out_of_a_short_one(tiny_data: Path, tiny_model: str):
+    settings = settings_of(
+        tiny_data, model=tiny_model, preset="long-run", epochs=2, classes=[1], lr_scale="linear", val=False,
+        dry_run=True, warmup_steps=50, freeze=1, unfreeze_epoch=50, optimizer="SGD", lr0=0.01,
+    )  # fmt: skip
+    report = overfit(settings, trainer=Recorder, images=2)
+    assert (report.objects, report.steps) == (2, 2)  # one of the two in each image is of class 1; a step each epoch
+    seen = Recorder.seen
+    assert (seen["lr"], seen["batches_per_step"], seen["validated"]) == (0.01, 1, True)
+    assert seen["augment_schedule"] is seen["loss_schedule"] is seen["restart_epoch"] is None
+    assert seen["degrees"] == seen["translate"] == seen["mosaic"] == 0
+
+
+def test_the_length_of_a_preset_is_not_that_of_the_check(tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sightline.doctor.overfit.STEPS", 3)
+    assert overfit(settings_of(tiny_data, preset="long-run"), images=1).steps == 3
 
 
 @pytest.mark.slow

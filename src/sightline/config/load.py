@@ -22,6 +22,7 @@ from sightline.errors import MissingSettingsFileError, SettingsError, SettingTyp
 from sightline.log import LOGGER
 
 __all__ = [
+    "RECIPES",
     "CommandLine",
     "Overrides",
     "make_settings",
@@ -30,6 +31,9 @@ __all__ = [
     "settings_of_run",
     "to_yaml",
 ]
+
+
+RECIPES = (PRESET, MODEL_FILE)  # origins of values that somebody else thought of, below the user's own
 
 
 class Overrides(dict[str, Any]):
@@ -119,7 +123,7 @@ class _Layer(NamedTuple):
 
     def without(self, origins: Mapping[str, str]) -> Mapping[str, Any]:
         """What is left where settings to start from have values of a higher origin."""
-        if self.origin not in _RECIPES:
+        if self.origin not in RECIPES:
             return self.values
         taken = {name for name, origin in origins.items() if _rank(origin) > _rank(self.origin)}
         taken |= rivals.replaced_by(taken)
@@ -129,7 +133,7 @@ class _Layer(NamedTuple):
 def _own_values_win(values: dict[str, Any], origins: dict[str, str], *, quiet: bool) -> None:
     """Take out of a recipe's `augment_schedule` what the user has said a value for: it would not be in force."""
     schedule, origin = values["augment_schedule"], origins.get("augment_schedule", DEFAULT)
-    if origin not in _RECIPES or not isinstance(schedule, list):
+    if origin not in RECIPES or not isinstance(schedule, list):
         return
     own = [name for name in AUGMENTATIONS if _rank(origins.get(name, DEFAULT)) > _rank(origin)]
     kept = [{key: value for key, value in stage.items() if key not in own} for stage in schedule]
@@ -140,11 +144,8 @@ def _own_values_win(values: dict[str, Any], origins: dict[str, str], *, quiet: b
             LOGGER.info(f"{said} of your own: augment_schedule of the {origin} leaves it alone")
 
 
-_RECIPES = (PRESET, MODEL_FILE)
-
-
 def _rank(origin: str) -> int:
-    order = (DEFAULT, AUTO, *_RECIPES)
+    order = (DEFAULT, AUTO, *RECIPES)
     return order.index(origin) if origin in order else len(order)
 
 

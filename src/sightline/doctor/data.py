@@ -191,8 +191,8 @@ def _defects(split: SplitReport) -> Iterator[str]:
     if report.missing > MANY * report.total:
         yield (
             f"! {split.name}: {report.missing} of {report.total} images have no label file and count as images without "
-            f"objects. For {split.index.paths[0]} it would be {label_path(split.index.paths[0])}; if nothing is there to "
-            "see, an empty file says so."
+            f"objects. For {split.index.paths[0]} it would be {label_path(split.index.paths[0])}; if nothing is there "
+            "to see, an empty file says so."
         )
 
 

@@ -12,21 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.config.settings import Settings
+from sightline.config.load import RECIPES
+from sightline.config.settings import AUTO, DEFAULT, Settings
 from sightline.data.index import build_index
-from sightline.data.spec import load_dataset_spec
+from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.errors import DataError, UsageError
 from sightline.tasks import get_task
 
 IMAGES, STEPS, VALIDATIONS = 4, 200, 8
+ENOUGH = 100  # steps in which a sound set-up has learnt at least something
 LEARNT = 0.6  # mAP50 on the batch itself; sound set-ups reach 0.9 and more, tiny objects less
 HALF_LEARNT = 0.15
-# What makes a batch look different each time, or a short run slow.
+# What makes a batch look different each time, a short run slow, or would be about another length or batch.
 STILL: dict[str, Any] = {
     "mosaic": 0.0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0,
     "degrees": 0.0, "translate": 0.0, "scale": 0.0, "shear": 0.0, "perspective": 0.0, "flipud": 0.0, "fliplr": 0.0,
-    "bgr": 0.0, "multi_scale": 0.0, "plots": False, "save": False, "patience": 0, "close_mosaic": 0, "cache": "ram",
-    "warmup_epochs": 0.0, "weight_decay": 0.0, "workers": 0, "verbose": False, "diagnosis": False, "time": None,
+    "bgr": 0.0, "multi_scale": 0.0, "augmentations": None, "augment_schedule": None, "loss_schedule": None,
+    "plots": False, "save": False, "save_json": False, "coco_eval": False, "patience": 0, "close_mosaic": 0,
+    "cache": "ram", "weight_decay": 0.0, "workers": 0, "verbose": False, "diagnosis": False, "time": None,
+    "dry_run": False, "warmup_epochs": 0.0, "warmup_steps": None, "scheduler": None, "cos_lr": False,
+    "step_epochs": None, "restart_epoch": None, "lr_min": 0.0, "lr_scale": "none", "accumulate": None,
+    "repeat_factor": 0.0, "unfreeze_epoch": None, "fraction": 1.0, "val": True, "split": "val",
 }  # fmt: skip
 
 
@@ -58,6 +64,8 @@ class OverfitReport:
         yield f"on these images mAP50 {self.map50:.3f}, mAP50-95 {self.map:.3f}"
         if self.learnt:
             yield "One batch can be learnt: network, loss and labels work together."
+        elif self.steps < ENOUGH:
+            yield f"✗ {self.steps} steps are too few to tell. Leave epochs out ({STEPS} steps), or give {ENOUGH}."
         elif self.map50 >= HALF_LEARNT or last < 0.5 * first:
             yield (
                 "The batch is learnt in part: try more steps (epochs=), a larger imgsz if objects are small, or "
@@ -65,9 +73,9 @@ class OverfitReport:
             )
         else:
             yield (
-                "✗ The batch is NOT learnt, so no amount of data or epochs will help. Check that the boxes of "
-                "train_batch*.jpg lie on the objects, that the loss assigns anchors to them, and that nothing is "
-                "frozen."
+                "✗ The batch is NOT learnt, so no amount of data or epochs will help. Check that in "
+                "train_batch*.jpg of a run the boxes lie on the objects, that the loss assigns anchors to them, and "
+                "that nothing is frozen."
             )
 
 
@@ -75,7 +83,7 @@ def overfit(settings: Settings, source: Any = None, *, trainer: Any = None, imag
     """Train on a few images until they are known.
 
     Args:
-        settings: of a training; `epochs`, where it was set, are the steps.
+        settings: of a training; `epochs`, where the user set it, are the steps.
         source: weights or a network to start from, as a trainer's `source`.
         trainer: a trainer class of the user's own.
         images: how many.
@@ -85,29 +93,11 @@ def overfit(settings: Settings, source: Any = None, *, trainer: Any = None, imag
     """
     if settings.data is None:
         raise UsageError("doctor overfit needs a data set: data=file.yaml, or data=shapes for the built-in one.")
-    spec = load_dataset_spec(settings.data, split="val")
-    paths = spec.images("train")
-    index = build_index(paths, spec, task=settings.task, single_cls=settings.single_cls, name="train")
-    counts = index.object_counts()
-    chosen = [i for i in range(len(index)) if counts[i] > 0][:images]
-    if not chosen:
-        raise DataError(f"{spec.source}: no training image has an object, so there is no batch to learn.")
-    steps = settings.epochs if settings.is_user_set("epochs") else STEPS
+    spec = load_dataset_spec(settings.data, split="train")
+    chosen, objects = _choose(settings, spec, images)
+    steps = STEPS if settings.origin("epochs") in (DEFAULT, AUTO, *RECIPES) else settings.epochs
     with tempfile.TemporaryDirectory(prefix="sightline-overfit-") as folder:
-        listing = Path(folder) / "batch.txt"
-        listing.write_text("\n".join(str(index.paths[i]) for i in chosen), encoding="utf-8")
-        data = {**spec.as_dict(), "train": str(listing), "val": str(listing), "test": None}
-        run = settings.copy()
-        for name, value in STILL.items():
-            run.assign(name, value, origin="code")
-        for name, value in {"data": data, "epochs": steps, "batch": len(chosen), "nbs": len(chosen)}.items():
-            run.assign(name, value, origin="code")
-        run.assign("fraction", 1.0, origin="code")
-        run.assign("val_interval", max(steps // VALIDATIONS, 1), origin="code")
-        run.assign("save_dir", str(Path(folder) / "run"), origin="code")
-        if not settings.is_user_set("optimizer") and not settings.is_user_set("lr0"):
-            run.assign("optimizer", "AdamW", origin="code")
-            run.assign("lr0", 1e-3, origin="code")
+        run = _settings_of_the_run(settings, spec, chosen, steps, Path(folder))
         made = (trainer or get_task(settings.task).load("trainer"))(cfg=run)
         made.source = source
         made.train()
@@ -115,9 +105,42 @@ def overfit(settings: Settings, source: Any = None, *, trainer: Any = None, imag
         losses = [sum(values) for values in zip(*parts, strict=True)]
         return OverfitReport(
             images=len(chosen),
-            objects=int(counts[chosen].sum()),
+            objects=objects,
             steps=len(losses),
             losses=losses,
             map50=float(made.metrics.get("metrics/mAP50(B)") or 0.0),
             map=float(made.metrics.get("metrics/mAP50-95(B)") or 0.0),
         )
+
+
+def _choose(settings: Settings, spec: DatasetSpec, images: int) -> tuple[list[str], int]:
+    """The first training images that have objects, and how many these are."""
+    index = build_index(
+        spec.images("train"), spec, task=settings.task, single_cls=settings.single_cls, classes=settings.classes,
+        name="train",
+    )  # fmt: skip
+    counts = index.object_counts()
+    chosen = [i for i in range(len(index)) if counts[i] > 0][:images]
+    if not chosen:
+        of = "" if settings.classes is None else f" of classes={settings.classes}"
+        raise DataError(f"{spec.source}: no training image has an object{of}, so there is no batch to learn.")
+    return [str(index.paths[i]) for i in chosen], int(counts[chosen].sum())
+
+
+def _settings_of_the_run(settings: Settings, spec: DatasetSpec, paths: list[str], steps: int, folder: Path) -> Settings:
+    """Those of the user, with these images as training and validation set, seen the same way in every step."""
+    listing = folder / "batch.txt"
+    listing.write_text("\n".join(paths), encoding="utf-8")
+    values = {
+        **STILL,
+        "data": {**spec.as_dict(), "train": str(listing), "val": str(listing), "test": None},
+        "epochs": steps, "batch": len(paths), "nbs": len(paths),
+        "val_interval": max(steps // VALIDATIONS, 1),
+        "save_dir": str(folder / "run"),
+    }  # fmt: skip
+    if not settings.is_user_set("optimizer") and not settings.is_user_set("lr0"):
+        values |= {"optimizer": "AdamW", "lr0": 1e-3}
+    run = settings.copy()
+    for name, value in values.items():
+        run.assign(name, value, origin="code")
+    return run
