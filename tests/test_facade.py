@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from golden import golden
 from sightline import YOLO
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.cli.main import main
-from sightline.errors import DownloadError, MissingFileError, ModelError, SettingValueError, UsageError
+from sightline.errors import (
+    CheckpointError,
+    DownloadError,
+    MissingFileError,
+    ModelError,
+    SettingValueError,
+    UsageError,
+)
 from sightline.models.build import build_model
 from sightline.predict.detect import DetectionPredictor
 from sightline.train.detect import DetectionTrainer
@@ -416,6 +424,24 @@ def test_a_run_goes_on_from_its_checkpoint(trained: tuple[YOLO, Any, Path], tmp_
     assert second.trainer.start_epoch == 1
     assert second.trainer.save_dir == tmp_path / "r"
     assert load_checkpoint(last)["epoch"] == 1
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_last_pt_that_cannot_be_used_is_replaced_by_the_one_before(
+    harm: str, best: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    shutil.copy(best, tmp_path / "last.prev.pt")
+    last = tmp_path / "last.pt"
+    if harm == "damaged":
+        last.write_bytes(Path(best).read_bytes()[:1000])
+    model = YOLO(str(last))
+    assert "last.prev.pt" in capfd.readouterr().err
+    assert model.ckpt_path == str(last)  # what a resume names
+    for name, value in YOLO(best).model.state_dict().items():
+        assert torch.equal(model.model.state_dict()[name], value)
+    (tmp_path / "last.prev.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError if harm == "damaged" else MissingFileError, match=r"last\.pt"):
+        YOLO(str(last))
 
 
 # ------------------------------------------------------------------------------------------------- parts and origins

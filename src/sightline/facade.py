@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline import download
+from sightline.artifacts.checkpoint import load_latest
 from sightline.artifacts.weights_file import WeightsFile, read_weights
 from sightline.backends.load import network_of
 from sightline.callbacks import base as callback_base
@@ -20,15 +21,7 @@ from sightline.config.groups.run import LATER_MODES
 from sightline.config.load import Overrides, make_settings
 from sightline.config.settings import CHECKPOINT, Settings
 from sightline.config.support import check_supported
-from sightline.errors import (
-    CheckpointError,
-    MissingFileError,
-    ModelError,
-    SettingTypeError,
-    SettingValueError,
-    UsageError,
-)
-from sightline.files import previous_of
+from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
 from sightline.models.build import build_model, reset_weights
 from sightline.models.contract import check_network
@@ -433,17 +426,17 @@ class YOLO:
 def _fetch_and_read(name: str) -> tuple[Path, WeightsFile]:
     """The file; where it is the last.pt of a run, damaged or gone, what was saved before it, with a warning. Its path
     stays that of the last.pt."""
-    path = Path(name)
-    try:
+    path = Path(name).expanduser()
+    if path.name != "last.pt":
         path = download.fetch_weights(name)
         return path, read_weights(path)
-    except (CheckpointError, MissingFileError) as error:
-        before = previous_of(path) if path.name == "last.pt" else None
-        if before is None or not before.is_file():
-            raise
-        configure()
-        LOGGER.warning(f"{str(error).splitlines()[0]} The one saved before it is taken: {before}.")
-        return path, read_weights(before)
+    weights, _ = load_latest(path, lambda file: read_weights(download.fetch_weights(file)), tell=_warn)
+    return path, weights
+
+
+def _warn(text: str) -> None:
+    configure()  # so that it is seen
+    LOGGER.warning(text)
 
 
 def _changes(network: nn.Module) -> int:

@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(harm: str, tmp_path:
     last = tmp_path / "weights" / "last.pt"
     save_checkpoint(previous_of(last), numbered(1))
     save_checkpoint(last, numbered(2))
-    assert load_latest(last)[0]["number"] == 2
+    assert load_latest(last, load_checkpoint)[0]["number"] == 2
     data = last.read_bytes()
     place = data.index(torch.full((100,), 2.0).numpy().tobytes()) + 200
     if harm == "gone":
@@ -102,13 +102,13 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(harm: str, tmp_path:
     else:
         flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
         last.write_bytes({"truncated": data[: len(data) // 2], "empty": b"", "flipped": flipped}[harm])
-    found, path = load_latest(last)
+    found, path = load_latest(last, load_checkpoint)
     assert (found["number"], path) == (1, previous_of(last))
     assert checkpoint_to_resume(str(last)) == checkpoint_to_resume(str(tmp_path)) == last
     assert latest_checkpoint(tmp_path) == last
     previous_of(last).write_bytes(b"")
     with pytest.raises(MissingInputError if harm == "gone" else CheckpointError):
-        load_latest(last)
+        load_latest(last, load_checkpoint)
 
 
 def test_unfinished_files_are_removed_and_others_stay(tmp_path: Path):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sightline.errors import CheckpointError, MissingInputError, OutputError
 from sightline.files import atomic_write, free_space, previous_of
 from sightline.log import LOGGER
 
+Content = TypeVar("Content")
 FORMAT = "sightline"
 OVERHEAD = 2**20  # bytes beside those of the tensors, generously: the description and the zip directory
 
@@ -106,23 +107,32 @@ def _check_sums(path: Path) -> None:
         raise OSError(f"what was written cannot be read again ({error}); the disk may be failing") from None
 
 
-def load_latest(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Path]:
+def load_latest(
+    path: str | os.PathLike[str],
+    read: Callable[[Path], Content],
+    *,
+    tell: Callable[[str], None] = LOGGER.warning,
+) -> tuple[Content, Path]:
     """The checkpoint, or the one before it where it is damaged or gone; and which file that was.
+
+    Args:
+        read: how a file is read, such as `load_checkpoint`.
+        tell: what becomes of the message about a file that cannot be used.
 
     Raises:
         MissingInputError, CheckpointError: neither can be used; the error is that of the first.
     """
     try:
-        return load_checkpoint(path), Path(path)
+        return read(Path(path)), Path(path)
     except (MissingInputError, CheckpointError) as error:
         before = previous_of(path)
         if not before.exists():
             raise
         try:
-            loaded = load_checkpoint(before)
+            loaded = read(before)
         except CheckpointError:
             raise error from None
-        LOGGER.warning(f"{str(error).splitlines()[0]} The one saved before it is taken: {before}.")
+        tell(f"{str(error).splitlines()[0]} The one saved before it is taken: {before}.")
         return loaded, before
 
 

@@ -21,7 +21,7 @@ from sightline.data.formats.yolo import list_images
 from sightline.data.image_cache import GIB, available_memory
 from sightline.data.images import ImageError, ImageReader
 from sightline.data.index import LabelIndex, build_index
-from sightline.data.repeat import repeat_factors
+from sightline.data.repeat import RepeatFactors, repeat_factors
 from sightline.data.sampler import EpochBatches, SampleKey
 from sightline.data.transforms.guests import EVEN, Guests
 from sightline.data.transforms.pipeline import build_pipeline
@@ -302,12 +302,43 @@ def build_dataset(
         SettingValueError: `classes` has one that the data set has not; `repeat_factor` meets rectangular batches.
     """
     train = mode == "train"
-    split = "train" if train else settings.split
+    imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
+    index = _index_of(settings, spec, images, train=train, task=task)
+    if rect is None:
+        rect = settings.rect if train else settings.rect or settings.mode != "val" or not settings.is_user_set("rect")
+    if train:
+        _say_what_copy_paste_does(settings, index)
+    repeat = _repeats(settings, spec, index, rect=rect) if train else None
+    guests = EVEN if repeat is None else Guests.weighted(repeat.images)
+    pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx, guests=guests)
+    return DetectionDataset(
+        index,
+        _reader(settings, index, imgsz, spec.channels, several_a_sample=train and not rect),
+        imgsz=imgsz,
+        pipeline=pipeline,
+        seed=settings.seed,
+        rect=Rect(pad=0.0 if train else 0.5, stride=stride, batch=min(batch_size, len(index))) if rect else None,
+        channels=spec.channels,
+        repeat=repeat,
+        # A run goes on; a validation by itself should not give numbers for other images than it was asked for.
+        unreadable="replace" if train else "skip" if settings.mode == "train" else "raise",
+    )
+
+
+def _index_of(
+    settings: Settings,
+    spec: DatasetSpec,
+    images: str | Path | Sequence[str | Path] | None,
+    *,
+    train: bool,
+    task: str,
+) -> LabelIndex:
+    """The images and labels that the settings choose; the arguments are those of `build_dataset`."""
+    name = "train" if train else settings.split
     if images is None or images in spec.splits:
-        name = str(images or split)
+        name = str(images or name)
         paths = spec.images(name, fraction=_fraction(settings.fraction, name))
     else:
-        name = split
         paths = list_images(images, root=spec.root)
     _check_classes(settings, spec)
     index = build_index(
@@ -324,33 +355,19 @@ def build_dataset(
             f"{name}: no object is of classes={settings.classes}, so there is nothing to learn. "
             f"{spec.source} names {_named(spec)}."
         )
-    imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
-    if rect is None:
-        rect = settings.rect if train else settings.rect or settings.mode != "val" or not settings.is_user_set("rect")
-    if train:
-        _say_what_copy_paste_does(settings, index)
-    repeat = None
-    if train and settings.repeat_factor > 0:
-        if rect:
-            raise SettingValueError(
-                f"repeat_factor={settings.repeat_factor:g} repeats single images, but rectangular batches are fixed: "
-                "leave rect=True or repeat_factor out."
-            )
-        repeat = repeat_factors(index, settings.repeat_factor, 1 if settings.single_cls else spec.nc)
-    guests = EVEN if repeat is None else Guests.weighted(repeat.images)
-    pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx, guests=guests)
-    return DetectionDataset(
-        index,
-        _reader(settings, index, imgsz, spec.channels, several_a_sample=train and not rect),
-        imgsz=imgsz,
-        pipeline=pipeline,
-        seed=settings.seed,
-        rect=Rect(pad=0.0 if train else 0.5, stride=stride, batch=min(batch_size, len(index))) if rect else None,
-        channels=spec.channels,
-        repeat=repeat,
-        # A run goes on; a validation by itself should not give numbers for other images than it was asked for.
-        unreadable="replace" if train else "skip" if settings.mode == "train" else "raise",
-    )
+    return index
+
+
+def _repeats(settings: Settings, spec: DatasetSpec, index: LabelIndex, *, rect: bool) -> RepeatFactors | None:
+    """What `repeat_factor` asks for in training."""
+    if settings.repeat_factor == 0:
+        return None
+    if rect:
+        raise SettingValueError(
+            f"repeat_factor={settings.repeat_factor:g} repeats single images, but rectangular batches are fixed: "
+            "leave rect=True or repeat_factor out."
+        )
+    return repeat_factors(index, settings.repeat_factor, 1 if settings.single_cls else spec.nc)
 
 
 def _check_classes(settings: Settings, spec: DatasetSpec) -> None:

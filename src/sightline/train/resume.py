@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sightline.artifacts.checkpoint import load_latest
+from sightline.artifacts.checkpoint import load_checkpoint, load_latest
 from sightline.artifacts.run_dir import checkpoint_to_resume
 from sightline.artifacts.tables import ResultsTable
 from sightline.config import rivals
@@ -41,7 +41,7 @@ def read(settings: Settings) -> dict[str, Any]:
         CheckpointError: the file holds weights only.
         SettingValueError: the run is finished, or it needs an object that a file cannot hold.
     """
-    checkpoint, path = load_latest(checkpoint_to_resume(settings.resume, settings.model))
+    checkpoint, path = load_latest(checkpoint_to_resume(settings.resume, settings.model), load_checkpoint)
     checkpoint["read_from"] = path
     if "run" not in checkpoint:
         raise CheckpointError(
