@@ -176,6 +176,19 @@ def test_risky_settings_are_named_at_the_start_only_where_they_were_chosen(
     assert "patience" not in caplog.text  # 100 of 1 epochs, which nobody chose
 
 
+def test_the_number_format_is_that_of_the_epoch(tiny_data: Path, tmp_path: Path):
+    trainer = make(tiny_data, tmp_path, epochs=1, amp="bf16", **{**STILL, "nan_patience": 1})
+
+    def overflow(trainer: DetectionTrainer) -> None:
+        if trainer.batch_index == 0:
+            trainer.loss = trainer.loss * float("nan")
+
+    trainer.add_callback("on_before_backward", overflow)
+    trainer.train()
+    assert trainer.precision.name == "fp32"  # went back, to a safer one
+    assert watcher(trainer).history.setup.precision == "fp32"
+
+
 def test_a_step_of_the_users_own_that_measures_nothing_is_no_bad_step(tiny_data: Path, tmp_path: Path):
     class Own(DetectionTrainer):
         def optimizer_step(self) -> None:

@@ -56,6 +56,11 @@ def test_copies_across_splits_are_named(data: Path):
     assert "identical" in text
 
 
+def test_it_is_said_when_only_some_images_were_compared(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sightline.doctor.data.MOST_HASHED", 6)
+    assert "near-duplicates across splits (of 4 of 8 train images): none" in lines(data)
+
+
 def test_suspicious_labels_are_named_by_kind(data: Path):
     labels(data, "train", 0).write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
     labels(data, "train", 1).write_text("0 0.5 0.5 0.4 0.4\n0 0.502 0.5 0.4 0.4\n")
@@ -94,6 +99,7 @@ def test_a_class_without_objects_and_an_unbalanced_one_are_named(data: Path):
     [
         ([6.0] * 100, 640, "imgsz=864"),  # 640 · 8 / 6, up to a multiple of 32
         ([3.0] * 100, 640, "yolo26n-p2.yaml"),
+        ([0.0] * 100, 640, "imgsz=2560"),  # four times the size and no more
         ([200.0] * 100, 640, "imgsz=192"),  # 640 · 64 / 200, down to a multiple of 32
         ([20.0] * 100, 640, ""),
         ([6.0] * 15 + [30.0] * 85, 640, ""),  # some small ones are usual

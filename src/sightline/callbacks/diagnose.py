@@ -127,6 +127,7 @@ class Diagnose(Callback):
         if trainer.rank == 0 and trainer.validated:
             facts |= run_facts.detections_of(trainer.validator)
         self.history.setup.epochs = trainer.epochs
+        self.history.setup.precision = trainer.precision.name  # a rollback takes a safer one
         epoch = Epoch(trainer.epoch + 1, **facts)
         self.history.epochs.append(epoch)
         trainer.events.add("epoch", **records.to_plain(epoch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -97,10 +98,17 @@ class DataReport:
         yield from size_advice(sides, self.imgsz)
 
     def _duplicates(self) -> Iterator[str]:
+        sizes = {split.name: len(split.index) for split in self.splits}
+        some = "".join(
+            f" (of {len(looked_at(n))} of {n} {name} images)" for name, n in sizes.items() if n > MOST_HASHED
+        )
         if not self.pairs:
-            yield "near-duplicates across splits: none"
+            yield f"near-duplicates across splits{some}: none"
             return
-        yield f"! near-duplicates across splits: {len(self.pairs)}; take them out of one split, or scores are too good:"
+        yield (
+            f"! near-duplicates across splits{some}: {len(self.pairs)}; take them out of one split, or scores are too "
+            "good:"
+        )
         yield from _examples(
             [
                 f"{split} {image} ~ {other} {twin} ({'identical' if bits == 0 else f'{bits} of 256 bits differ'})"
@@ -146,8 +154,8 @@ def size_advice(sides: np.ndarray, imgsz: int) -> Iterator[str]:
     """What the sizes of the objects say about imgsz and the finest level of the network."""
     small, tiny = float((sides < SMALL_SIDE).mean()), float((sides < TINY_SIDE).mean())
     if small > MANY:
-        wanted = int(np.ceil(imgsz * SMALL_SIDE / np.quantile(sides, MANY / 2) / 32) * 32)
-        larger = f"imgsz={min(wanted, 4 * imgsz)}"
+        typical = max(float(np.quantile(sides, MANY / 2)), SMALL_SIDE / 4)  # no more than four times the size
+        larger = f"imgsz={math.ceil(imgsz * SMALL_SIDE / typical / 32) * 32}"
         if tiny > MANY:
             yield (
                 f"! {tiny:.0%} of the objects are smaller than {TINY_SIDE} pixels, which no level can place: {larger}, "
@@ -163,11 +171,15 @@ def size_advice(sides: np.ndarray, imgsz: int) -> Iterator[str]:
         yield f"objects are large (four of five above 96 pixels): imgsz={smaller} would train faster."
 
 
+def looked_at(count: int) -> range:
+    """Which of `count` images are compared with those of other splits."""
+    return range(0, count, max(1, -(-count // MOST_HASHED)))
+
+
 def _near_duplicates(splits: list[SplitReport]) -> list[tuple[str, str, str, str, int]]:
     hashed = []
     for split in splits:
-        paths = list(split.index.paths)
-        paths = paths[:: max(1, -(-len(paths) // MOST_HASHED))]
+        paths = [split.index.paths[i] for i in looked_at(len(split.index))]
         hashed.append((split.name, paths, difference_hashes(paths)))
     found = []
     for i, (name, paths, hashes) in enumerate(hashed):
