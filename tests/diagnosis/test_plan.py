@@ -76,6 +76,10 @@ def test_a_scaled_rate_is_judged_by_what_it_comes_to():
     assert "lr0=0.05 × 4 (lr_scale) = 0.2" in advice.finding.evidence
 
 
+def test_onecycle_needs_no_warm_up():
+    assert "warm_up" not in said(warmup_epochs=0, from_weights=False, comes_up=True)
+
+
 def test_patience_of_zero_is_no_patience():
     assert said(patience=0) == {}
 

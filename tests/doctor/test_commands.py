@@ -35,6 +35,14 @@ def test_settings_are_reviewed_without_leaving_anything(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_batch_to_be_found_is_found(tiny_data: Path, tiny_model: str, capsys: pytest.CaptureFixture[str]):
+    words = [f"data={tiny_data}", f"model={tiny_model}", "imgsz=64", "batch=0.5", "scheduler=onecycle", "device=cpu"]
+    assert main(["doctor", "settings", *words]) == 0
+    text = capsys.readouterr().out
+    assert "batch=8 × 1 = 8 images a step, 100 epochs of 1 batch\n" in text  # there are no more
+    assert "warm up" not in text
+
+
 def test_frozen_layers_and_group_norm_are_seen_in_the_network(tiny_data: Path, capsys: pytest.CaptureFixture[str]):
     words = [f"data={tiny_data}", "model=yolo26n.yaml", "imgsz=64", "batch=2", "norm=gn", "freeze=10", "device=cpu"]
     assert main(["doctor", "settings", *words]) == 0

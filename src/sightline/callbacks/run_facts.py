@@ -84,6 +84,7 @@ def plan_of(trainer: BaseTrainer) -> Plan:
         from_weights=loaded or bool(args.resume),
         lr_factor=float(getattr(trainer.schedule, "scale", 1.0)),
         sync_asked=args.sync_bn is True,
+        comes_up=args.scheduler == "onecycle",
         batches=len(trainer.train_loader),
         user_set=frozenset(name for name, _ in args.items() if args.is_user_set(name)),
     )

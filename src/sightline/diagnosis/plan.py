@@ -13,6 +13,7 @@ ADAM_FAMILY = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop")  # they d
 ADAM_RANGE, ADAM_WILD = (3e-4, 1e-3), 1e-2
 FEWEST_FOR_BATCH_NORM = 4  # images a device whose mean and variance still say something
 FEW_FOR_BATCH_NORM = 8
+FEWEST_STEPS = 100  # of an optimizer, in which hardly anything is learnt
 STEP_RANGE = (32, 128)  # images behind an optimizer step
 
 
@@ -23,7 +24,7 @@ class Plan:
     Attributes:
         lr_factor: of `lr_scale` on lr0; batch: images of a forward pass, over all processes; accumulate: passes behind
             a step.
-        warmup_epochs: length of the warm-up, whatever it was given in.
+        warmup_epochs: length of the warm-up, whatever it was given in; comes_up: the schedule itself begins low.
         patience: 0 if nothing ends the run early.
         batch_norm: whether the network has BatchNorm layers, None if unknown; synced: over all processes; sync_asked:
             somebody wants that.
@@ -48,6 +49,7 @@ class Plan:
     from_weights: bool
     lr_factor: float = 1.0
     sync_asked: bool = False
+    comes_up: bool = False
     batches: int | None = None
     user_set: frozenset[str] = frozenset()
 
@@ -184,7 +186,7 @@ def warm_up(plan: Plan) -> Iterator[Advice]:
             f"the warm-up takes {round(warm, 1):g} of {plan.epochs} epochs: the full learning rate comes late or never"
         )
         yield _say("warm_up", "warning", evidence, "A tenth of the run, at most 3 to 5 epochs.", *about)
-    elif warm == 0 and not plan.from_weights:
+    elif warm == 0 and not plan.from_weights and not plan.comes_up:
         evidence = f"no warm-up, from random weights: the first steps go with the whole lr0={plan.learning_rate:g}"
         adam = plan.optimizer.lower() in ADAM_FAMILY
         remedy = "warmup_epochs=3" + (", which Adam's second moments need, too." if adam else ".")
@@ -227,10 +229,11 @@ def few_steps(plan: Plan) -> Iterator[Advice]:
     if plan.batches is None:
         return
     steps = plan.batches * plan.epochs // plan.accumulate
-    if steps < 100:
+    if steps < FEWEST_STEPS:
         evidence = f"the whole run has {steps} optimizer steps ({plan.batches} batches × {plan.epochs} epochs"
         evidence += f" / {plan.accumulate})" if plan.accumulate > 1 else ")"
-        yield _say("few_steps", "note", evidence, "More epochs, a smaller batch, or nbs=batch.", "nbs", "accumulate")
+        remedy = "More epochs, or a smaller batch" + (", or nbs=batch." if plan.accumulate > 1 else ".")
+        yield _say("few_steps", "note", evidence, remedy, "nbs", "accumulate")
 
 
 RULES: tuple[Callable[[Plan], Iterator[Advice]], ...] = (

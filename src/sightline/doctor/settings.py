@@ -10,7 +10,6 @@ from sightline.config.settings import Settings
 from sightline.diagnosis.plan import Advice, Plan, review
 from sightline.doctor.run import MARKS
 from sightline.tasks import get_task
-from sightline.train import freeze_plan, norms
 
 
 class SettingsReport:
@@ -23,9 +22,10 @@ class SettingsReport:
     def lines(self) -> Iterator[str]:
         plan = self.plan
         devices = f" on {plan.processes} processes" if plan.processes > 1 else ""
+        batches = "1 batch" if plan.batches == 1 else f"{plan.batches} batches"
         yield (
             f"{plan.optimizer} lr0={plan.learning_rate:g}, batch={plan.batch}{devices} × {plan.accumulate} = "
-            f"{plan.images_per_step} images a step, {plan.epochs} epochs of {plan.batches} batches"
+            f"{plan.images_per_step} images a step, {plan.epochs} epochs of {batches}"
         )
         for advice in self.advice:
             finding = advice.finding
@@ -46,13 +46,9 @@ def examine(settings: Settings, source: Any = None) -> SettingsReport:
     """
     trainer = get_task(settings.task).load("trainer")(cfg=settings)
     trainer.source = source
-    trainer.setup_model()
-    trainer.model = trainer.model.to(trainer.device)
-    trainer.set_model_attributes()
-    norms.put_in_force(trainer)
-    freeze_plan.put_in_force(trainer)
-    trainer._build_train_pipeline()
     try:
+        trainer._setup_network()
+        trainer._build_train_pipeline()
         plan = plan_of(trainer)
     finally:
         trainer._close_loaders()

@@ -335,14 +335,7 @@ class BaseTrainer(RunState):
         run_folder.open_for(self)
         if self.rank == 0:
             self.run_callbacks("on_pretrain_routine_start")
-        with ranks.main_first():  # which may download weights
-            self.setup_model()
-        self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
-        self.set_model_attributes()
-        memory.settle(self)
-        norms.put_in_force(self)
-        skip_layers.put_in_force(self)
-        freeze_plan.put_in_force(self)
+        self._setup_network()
         if self.ddp:
             self._setup_ddp()
         self._build_train_pipeline()
@@ -365,6 +358,17 @@ class BaseTrainer(RunState):
             if self.args.plots:
                 self._try(self.plot_training_labels)
         self.run_callbacks("on_pretrain_routine_end")
+
+    def _setup_network(self) -> None:
+        """The network as the settings want it, and the batch that fits beside it."""
+        with ranks.main_first():  # which may download weights
+            self.setup_model()
+        self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
+        self.set_model_attributes()
+        memory.settle(self)
+        norms.put_in_force(self)
+        skip_layers.put_in_force(self)
+        freeze_plan.put_in_force(self)
 
     def _build_train_pipeline(self) -> None:
         """Loaders, accumulation, optimizer and schedule; `auto` is decided here and fills only what nobody set."""
