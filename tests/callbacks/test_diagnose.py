@@ -13,8 +13,10 @@ import torch
 from sightline.artifacts.events import NAME, read_events
 from sightline.callbacks.diagnose import Diagnose
 from sightline.callbacks.run_facts import same_files
+from sightline.config.load import make_settings
 from sightline.diagnosis.history import history_from
 from sightline.diagnosis.rules import replay
+from sightline.doctor.settings import examine
 from sightline.train.detect import DetectionTrainer
 from train.test_trainer import make
 
@@ -28,6 +30,11 @@ def watcher(trainer: Any) -> Diagnose:
 
 def events(trainer: Any, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(trainer.save_dir / NAME) if event["event"] == kind]
+
+
+def findings(trainer: Any) -> list[dict[str, Any]]:
+    """What was found in the run; before it, settings for so short a run are noted."""
+    return [event for event in events(trainer, "finding") if event["epoch"]]
 
 
 def test_every_epoch_is_recorded_as_it_was(tiny_data: Path, tmp_path: Path):
@@ -50,7 +57,7 @@ def test_every_epoch_is_recorded_as_it_was(tiny_data: Path, tmp_path: Path):
     assert recorded[-1]["train_loss"]["box"] == pytest.approx(trainer.history["train/box_loss"][-1], rel=1e-5)
     assert recorded[-1]["val_loss"]["cls"] == pytest.approx(trainer.history["val/cls_loss"][-1], rel=1e-5)
     assert recorded[-1]["labelled_of_class"] == [4, 4]
-    assert events(trainer, "finding") == []  # a run of a second is no reason to worry
+    assert findings(trainer) == []  # a run of a second is no reason to worry
 
 
 def test_objects_are_counted_where_the_network_gets_them(tiny_data: Path, tmp_path: Path):
@@ -62,7 +69,7 @@ def test_objects_are_counted_where_the_network_gets_them(tiny_data: Path, tmp_pa
     trainer = make(tiny_data, tmp_path, LosesLabels, epochs=1, **STILL)
     trainer.train()
     assert events(trainer, "epoch")[0]["objects"] == 0
-    (finding,) = events(trainer, "finding")
+    (finding,) = findings(trainer)
     assert (finding["rule"], "although the data set has 16" in finding["evidence"]) == ("labels_missing", True)
 
 
@@ -71,7 +78,7 @@ def test_what_was_written_is_judged_as_the_run_was(tiny_data: Path, tmp_path: Pa
     trainer.add_callback("on_before_backward", lambda t: setattr(t, "loss", t.loss * float("nan")))
     trainer.train()
     history = history_from(events(trainer, "setup")[0], events(trainer, "epoch"))
-    found = [(finding["rule"], finding["epoch"]) for finding in events(trainer, "finding")]
+    found = [(finding["rule"], finding["epoch"]) for finding in findings(trainer)]
     assert found == [("not_finite", 1)]
     assert [(finding.rule, finding.epoch) for finding in replay(history)] == found
 
@@ -99,7 +106,7 @@ def test_a_network_that_cannot_move_is_named_before_its_first_step_fails(tiny_da
     trainer.add_callback("on_train_start", lambda t: t.network.requires_grad_(False))
     with pytest.raises(RuntimeError, match="does not require grad"):
         trainer.train()
-    assert [finding.rule for finding in watcher(trainer).findings] == ["everything_frozen"]
+    assert watcher(trainer).findings[-1].rule == "everything_frozen"
 
 
 def test_diagnosis_off_does_and_writes_nothing(tiny_data: Path, tmp_path: Path):
@@ -124,7 +131,7 @@ def test_a_resumed_run_goes_on_with_what_it_knew(tiny_data: Path, tmp_path: Path
     second.train()
     assert [epoch.epoch for epoch in watcher(second).history.epochs] == [1, 2, 3, 4]
     assert [event["epoch"] for event in events(second, "epoch")] == [1, 2, 3, 4]
-    assert [event["rule"] for event in events(second, "finding")] == ["not_finite"]
+    assert [event["rule"] for event in findings(second)] == ["not_finite"]
     kept = torch.load(second.last, weights_only=True)["run"]["ranks"][0]["callbacks"]
     state = next(entry["state"] for entry in kept if entry["class"].endswith("Diagnose"))
     json.dumps({name: value for name, value in state.items() if name != "start"})  # plain values
@@ -166,14 +173,18 @@ def test_equal_files_are_found_whatever_their_names(tmp_path: Path):
     assert same_files([path["a"], str(tmp_path / "gone")], [path["d"]]) == []
 
 
-def test_risky_settings_are_named_at_the_start_only_where_they_were_chosen(
+def test_what_doctor_settings_says_comes_at_the_start(
     tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     trainer = make(tiny_data, tmp_path, epochs=1, optimizer="SGD", lr0=0.5, **STILL)
     with caplog.at_level("INFO", logger="sightline"):
         trainer.train()
-    assert "lr0 (before the first epoch): lr0=0.5 with SGD" in caplog.text
-    assert "patience" not in caplog.text  # 100 of 1 epochs, which nobody chose
+    settings = {name: value for name, value in trainer.args.items() if trainer.args.is_user_set(name)}
+    _, *expected = examine(make_settings("train", settings)).lines()
+    assert len(expected) > 1
+    for line in expected:
+        name, text = line[2:].split(": ", 1)
+        assert f"{name} (before the first epoch): {text}" in caplog.text
 
 
 def test_the_number_format_is_that_of_the_epoch(tiny_data: Path, tmp_path: Path):

@@ -141,15 +141,10 @@ class Diagnose(Callback):
     # ------------------------------------------------------------------ what is said
 
     def _review_settings(self, trainer: BaseTrainer) -> None:
-        """The lines of `sightline doctor settings` about what somebody chose; of notes only that there are some."""
-        plan = run_facts.plan_of(trainer)
-        advice = [each for each in review(plan) if each.was_asked_for(plan)]
-        notes = [each.finding.rule for each in advice if each.finding.severity == "note"]
-        for each in advice:
-            if each.finding.severity != "note" and trainer.rank == 0:
-                self._publish(trainer, each.finding)
-        if notes and trainer.rank == 0 and trainer.args.verbose:
-            LOGGER.info(f"  `sightline doctor settings …` with these settings has notes on {', '.join(notes)}")
+        """The lines of `sightline doctor settings`."""
+        if trainer.rank == 0:
+            for finding in review(run_facts.plan_of(trainer)):
+                self._publish(trainer, finding)
 
     def _say(self, trainer: BaseTrainer) -> None:
         if trainer.rank:

@@ -86,7 +86,7 @@ def plan_of(trainer: BaseTrainer) -> Plan:
         sync_asked=args.sync_bn is True,
         comes_up=args.scheduler == "onecycle",
         batches=len(trainer.train_loader),
-        user_set=frozenset(name for name, _ in args.items() if args.is_user_set(name)),
+        patience_chosen=args.is_user_set("patience"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sightline.diagnosis.finding import Finding, Severity
+from sightline.diagnosis.finding import Finding
 
 SGD_FAMILY = ("sgd", "musgd")
 SGD_RANGE, SGD_WILD = (0.008, 0.02), 0.1
@@ -25,12 +25,11 @@ class Plan:
         lr_factor: of `lr_scale` on lr0; batch: images of a forward pass, over all processes; accumulate: passes behind
             a step.
         warmup_epochs: length of the warm-up, whatever it was given in; comes_up: the schedule itself begins low.
-        patience: 0 if nothing ends the run early.
+        patience: 0 if nothing ends the run early; patience_chosen: somebody wants it to.
         batch_norm: whether the network has BatchNorm layers, None if unknown; synced: over all processes; sync_asked:
             somebody wants that.
         frozen: share of the parameters that cannot move; from_weights: whether training starts from trained weights.
         batches: of an epoch, None if unknown.
-        user_set: names of the settings that somebody chose.
     """
 
     optimizer: str
@@ -51,7 +50,7 @@ class Plan:
     sync_asked: bool = False
     comes_up: bool = False
     batches: int | None = None
-    user_set: frozenset[str] = frozenset()
+    patience_chosen: bool = False
 
     @property
     def learning_rate(self) -> float:
@@ -71,76 +70,60 @@ class Plan:
         return self.batch * self.accumulate
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """A finding, and the settings that it is about: the first of them is the one to blame."""
-
-    finding: Finding
-    about: tuple[str, ...]
-
-    def was_asked_for(self, plan: Plan) -> bool:
-        """Whether somebody chose what it warns of, so that it is worth a line at the start of a run."""
-        return bool(plan.user_set.intersection(self.about))
-
-
-def review(plan: Plan) -> list[Advice]:
+def review(plan: Plan) -> list[Finding]:
     """All that is risky about a plan, in the order of the rules."""
-    return [advice for rule in RULES for advice in rule(plan)]
+    return [finding for rule in RULES for finding in rule(plan)]
 
 
-def _say(rule: str, severity: Severity, evidence: str, remedy: str, *about: str) -> Advice:
-    return Advice(Finding(rule, severity, evidence, remedy), about)
-
-
-def learning_rate(plan: Plan) -> Iterator[Advice]:
+def learning_rate(plan: Plan) -> Iterator[Finding]:
     name, lr = plan.optimizer, plan.learning_rate
     kind = name.lower()
     if kind not in SGD_FAMILY + ADAM_FAMILY:
         return
     (low, high), wild = (SGD_RANGE, SGD_WILD) if kind in SGD_FAMILY else (ADAM_RANGE, ADAM_WILD)
-    usual, about = f"{low:g} to {high:g}", ("lr0", "optimizer", "lr_scale")
+    usual = f"{low:g} to {high:g}"
     given = f"lr0={plan.lr0:g}" + (f" × {plan.lr_factor:.3g} (lr_scale) = {lr:.3g}" if plan.lr_factor != 1 else "")
     if lr == 0:
-        yield _say("lr0", "error", f"{given}: no weight will move", f"Use {usual} with {name}.", *about)
+        yield Finding("lr0", "error", f"{given}: no weight will move", f"Use {usual} with {name}.")
     elif lr >= wild:
         why = "steps this large throw away what was learnt before"
         if kind in ADAM_FAMILY:
             why = "its steps are as large as lr0 whatever the gradient, so rates of SGD are far too large for it"
-        yield _say("lr0", "warning", f"{given} with {name}: {why}", f"Usual are {usual}.", *about)
+        yield Finding("lr0", "warning", f"{given} with {name}: {why}", f"Usual are {usual}.")
     elif lr > high:
         evidence = f"{given} with {name} is above the usual {usual}"
-        yield _say("lr0", "note", evidence, "Watch the first epochs; if the loss jumps, halve it.", *about)
+        yield Finding("lr0", "note", evidence, "Watch the first epochs; if the loss jumps, halve it.")
     elif lr < low and plan.from_weights:
         evidence = f"{given} with {name} is below the usual {usual}, which keeps more of the weights that are loaded"
         remedy = f"Right for data like theirs; if scores hardly move, raise it towards {low:g}."
-        yield _say("lr0", "note", evidence, remedy, *about)
+        yield Finding("lr0", "note", evidence, remedy)
     elif lr < low:
         evidence = f"{given} with {name} is below the usual {usual}, and training starts from random weights"
         remedy = f"It will learn slowly: {low:g} or more; small rates are for fine-tuning."
-        yield _say("lr0", "note", evidence, remedy, *about)
+        yield Finding("lr0", "note", evidence, remedy)
 
 
-def batch_norm(plan: Plan) -> Iterator[Advice]:
+def batch_norm(plan: Plan) -> Iterator[Finding]:
     if plan.batch_norm is False:
         return
     yield from _synchronisation(plan)
-    images, about = plan.images_normalised_together, ("batch", "nproc", "device")
+    images = plan.images_normalised_together
     several = plan.processes > 1 and not plan.synced
     if images < FEWEST_FOR_BATCH_NORM:
         where = "in all" if plan.synced else "a device"
         evidence = f"{_images(images)} {where}: BatchNorm's mean and variance are mostly chance"
         remedy = "A larger batch, norm=gn" + (", or sync_bn=True." if several else ".")
-        yield _say("batch_norm", "warning", f"{evidence}. Accumulation does not help here", remedy, *about)
+        yield Finding("batch_norm", "warning", f"{evidence}. Accumulation does not help here", remedy)
     elif plan.accumulate > 1 and images < FEW_FOR_BATCH_NORM and not _taken_for_sync_bn(plan):
         evidence = (
             f"{plan.accumulate} passes of {images} images make a step of {plan.images_per_step}, but BatchNorm still "
             f"sees {images} at a time: accumulation is no SyncBN"
         )
         remedy = "For statistics of more images: a larger batch, norm=gn, or several processes with sync_bn=True."
-        yield _say("accumulation", "note", evidence, remedy, "accumulate", "nbs")
+        yield Finding("accumulation", "note", evidence, remedy)
 
 
-def _synchronisation(plan: Plan) -> Iterator[Advice]:
+def _synchronisation(plan: Plan) -> Iterator[Finding]:
     """What is over several processes, and what is only taken for it."""
     images = plan.images_per_device
     if plan.sync_asked and plan.processes == 1:
@@ -149,11 +132,11 @@ def _synchronisation(plan: Plan) -> Iterator[Advice]:
             evidence += f", and accumulation is no SyncBN: BatchNorm sees {_images(images)} at a time, not "
             evidence += f"{plan.images_per_step}"
         remedy = "Leave it out; several processes (device=0,1), a larger batch or norm=gn change what is normalised."
-        yield _say("sync_bn", "warning" if _taken_for_sync_bn(plan) else "note", evidence, remedy, "sync_bn")
+        yield Finding("sync_bn", "warning" if _taken_for_sync_bn(plan) else "note", evidence, remedy)
     elif plan.processes > 1 and not plan.synced and FEWEST_FOR_BATCH_NORM <= images < FEW_FOR_BATCH_NORM:
         evidence = f"{plan.processes} processes normalise {images} images each, on their own"
         remedy = "sync_bn=True takes the statistics over all of them."
-        yield _say("sync_bn", "note", evidence, remedy, "sync_bn", "batch")
+        yield Finding("sync_bn", "note", evidence, remedy)
 
 
 def _taken_for_sync_bn(plan: Plan) -> bool:
@@ -165,50 +148,47 @@ def _images(number: int) -> str:
     return "1 image" if number == 1 else f"{number} images"
 
 
-def effective_batch(plan: Plan) -> Iterator[Advice]:
+def effective_batch(plan: Plan) -> Iterator[Finding]:
     images, (low, high) = plan.images_per_step, STEP_RANGE
-    about = ("batch", "nbs", "accumulate")
     made = f"{images} images behind a step (batch={plan.batch} × {plan.accumulate})"
     if images < low:
         evidence = f"{made}: few, so gradients are noisy, which regularises by itself"
         remedy = f"Keep weight_decay at or below {plan.weight_decay:g} and lr0 low, or accumulate to {low} and more."
-        yield _say("effective_batch", "note", evidence, remedy, *about)
+        yield Finding("effective_batch", "note", evidence, remedy)
     elif images > high:
         evidence = f"{made}: many, so gradients have little noise and long runs over-fit more easily"
         remedy = "More augmentation or weight_decay, a longer warm-up, and lr0 higher by about the root of the factor."
-        yield _say("effective_batch", "note", evidence, remedy, *about)
+        yield Finding("effective_batch", "note", evidence, remedy)
 
 
-def warm_up(plan: Plan) -> Iterator[Advice]:
-    warm, about = plan.warmup_epochs, ("warmup_epochs", "warmup_steps")
+def warm_up(plan: Plan) -> Iterator[Finding]:
+    warm = plan.warmup_epochs
     if warm >= max(plan.epochs / 2, 1) and plan.epochs > 1:
         evidence = (
             f"the warm-up takes {round(warm, 1):g} of {plan.epochs} epochs: the full learning rate comes late or never"
         )
-        yield _say("warm_up", "warning", evidence, "A tenth of the run, at most 3 to 5 epochs.", *about)
-    elif warm == 0 and not plan.from_weights and not plan.comes_up:
+        yield Finding("warm_up", "warning", evidence, "A tenth of the run, at most 3 to 5 epochs.")
+    elif warm == 0 and plan.epochs > 1 and not plan.from_weights and not plan.comes_up:
         evidence = f"no warm-up, from random weights: the first steps go with the whole lr0={plan.learning_rate:g}"
         adam = plan.optimizer.lower() in ADAM_FAMILY
         remedy = "warmup_epochs=3" + (", which Adam's second moments need, too." if adam else ".")
-        yield _say("warm_up", "note", evidence, remedy, *about)
+        yield Finding("warm_up", "note", evidence, remedy)
 
 
-def frozen_layers(plan: Plan) -> Iterator[Advice]:
+def frozen_layers(plan: Plan) -> Iterator[Finding]:
     if plan.frozen >= 1:
-        yield _say("frozen_layers", "error", "every parameter is frozen", "Lower freeze=.", "freeze")
+        yield Finding("frozen_layers", "error", "every parameter is frozen", "Lower freeze=.")
     elif plan.frozen > 0 and not plan.from_weights:
         evidence = (
             f"{100 * plan.frozen:.2g}% of the parameters are frozen at random values, since no weights are loaded"
         )
-        yield _say(
-            "frozen_layers", "warning", evidence, "Start from weights (model=….pt), or leave freeze out.", "freeze"
-        )
+        yield Finding("frozen_layers", "warning", evidence, "Start from weights (model=….pt), or leave freeze out.")
     elif plan.frozen > 0.9:
         evidence = f"{plan.frozen:.0%} of the parameters are frozen"
-        yield _say("frozen_layers", "note", evidence, "Little can be learnt: freeze=backbone is usual.", "freeze")
+        yield Finding("frozen_layers", "note", evidence, "Little can be learnt: freeze=backbone is usual.")
 
 
-def patience(plan: Plan) -> Iterator[Advice]:
+def patience(plan: Plan) -> Iterator[Finding]:
     if not plan.patience:
         return
     if plan.patience < 2 * plan.val_interval:
@@ -216,16 +196,16 @@ def patience(plan: Plan) -> Iterator[Advice]:
             f"patience={plan.patience} with a validation every {plan.val_interval} epochs: one bad score ends the run"
         )
         remedy = f"patience={10 * plan.val_interval} or more."
-        yield _say("patience", "warning", evidence, remedy, "patience", "val_interval")
+        yield Finding("patience", "warning", evidence, remedy)
     elif plan.patience < min(10, plan.epochs / 4) or plan.patience <= plan.warmup_epochs:
         evidence = f"patience={plan.patience} of {plan.epochs} epochs: scores wobble longer than that between gains"
-        yield _say("patience", "warning", evidence, f"A tenth of the run: {max(plan.epochs // 10, 10)}.", "patience")
-    elif plan.patience >= plan.epochs:
+        yield Finding("patience", "warning", evidence, f"A tenth of the run: {max(plan.epochs // 10, 10)}.")
+    elif plan.patience >= plan.epochs and plan.patience_chosen:
         evidence = f"patience={plan.patience} of {plan.epochs} epochs: nothing stops this run early"
-        yield _say("patience", "note", evidence, "Lower it to end a run that gains nothing.", "patience")
+        yield Finding("patience", "note", evidence, "Lower it to end a run that gains nothing.")
 
 
-def few_steps(plan: Plan) -> Iterator[Advice]:
+def few_steps(plan: Plan) -> Iterator[Finding]:
     if plan.batches is None:
         return
     steps = plan.batches * plan.epochs // plan.accumulate
@@ -233,10 +213,10 @@ def few_steps(plan: Plan) -> Iterator[Advice]:
         evidence = f"the whole run has {steps} optimizer steps ({plan.batches} batches × {plan.epochs} epochs"
         evidence += f" / {plan.accumulate})" if plan.accumulate > 1 else ")"
         remedy = "More epochs, or a smaller batch" + (", or nbs=batch." if plan.accumulate > 1 else ".")
-        yield _say("few_steps", "note", evidence, remedy, "nbs", "accumulate")
+        yield Finding("few_steps", "note", evidence, remedy)
 
 
-RULES: tuple[Callable[[Plan], Iterator[Advice]], ...] = (
+RULES: tuple[Callable[[Plan], Iterator[Finding]], ...] = (
     learning_rate,
     batch_norm,
     effective_batch,

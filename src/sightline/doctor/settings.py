@@ -7,7 +7,8 @@ from typing import Any
 
 from sightline.callbacks.run_facts import plan_of
 from sightline.config.settings import Settings
-from sightline.diagnosis.plan import Advice, Plan, review
+from sightline.diagnosis.finding import Finding
+from sightline.diagnosis.plan import Plan, review
 from sightline.doctor.run import MARKS
 from sightline.tasks import get_task
 
@@ -15,9 +16,9 @@ from sightline.tasks import get_task
 class SettingsReport:
     """A plan and what is risky about it."""
 
-    def __init__(self, plan: Plan, advice: list[Advice]) -> None:
+    def __init__(self, plan: Plan, findings: list[Finding]) -> None:
         self.plan = plan
-        self.advice = advice
+        self.findings = findings
 
     def lines(self) -> Iterator[str]:
         plan = self.plan
@@ -27,10 +28,9 @@ class SettingsReport:
             f"{plan.optimizer} lr0={plan.learning_rate:g}, batch={plan.batch}{devices} × {plan.accumulate} = "
             f"{plan.images_per_step} images a step, {plan.epochs} epochs of {batches}"
         )
-        for advice in self.advice:
-            finding = advice.finding
+        for finding in self.findings:
             yield f"{MARKS[finding.severity]} {finding.rule.replace('_', ' ')}: {finding.evidence}. {finding.remedy}"
-        if not self.advice:
+        if not self.findings:
             yield "Nothing risky was found."
 
 
