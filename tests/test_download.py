@@ -201,6 +201,20 @@ def test_weights_are_looked_for_here_then_in_the_cache_then_fetched(
     assert caplog.text == ""  # whose file that is, nobody knows
 
 
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [("yolov12n.pt", "yolo12n.pt"), ("yolo12n.pt", "yolo12n.pt"), ("yolo8n-seg.pt", "yolov8n-seg.pt")],
+)
+def test_both_spellings_of_a_family_mean_its_weights(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, published: str
+):
+    monkeypatch.setenv("SIGHTLINE_ASSETS_URL", server.url)
+    server.files[published] = b"PK from the server"
+    assert fetch_weights(name) == tmp_path / "cache" / "weights" / published
+    Path(name).write_bytes(b"mine")
+    assert fetch_weights(name).read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("page", [b"<!doctype html><html>login</html>", b'{"code":{"not": "here"}}', b""])
 def test_a_page_in_the_place_of_weights_is_not_kept(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: bytes

@@ -26,6 +26,7 @@ from sightline.log import LOGGER
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 # Names under which weights were released; anything else is a file of the user's, and a typo must not go to the network.
 RELEASED = re.compile(r"(yolov?\d+[a-z]{0,2}\d?u?(-p[26]|-seg|-pose|-obb|-cls|-sem|-world|-worldv2)*|rtdetr-[lx])\.pt")
+LAST_WITH_V = 10  # yolov10n.pt, but yolo11n.pt
 WEIGHTS_LICENCE = (
     "official Ultralytics weights, licence AGPL-3.0 (not that of sightline); what you train from them may fall under it"
 )
@@ -71,6 +72,10 @@ def fetch_weights(name: str | os.PathLike[str]) -> Path:
     if path.name != str(name) or path.suffix not in (".pt", ".safetensors"):
         raise MissingInputError(f"Weights file {path} does not exist{_neighbours(path)}. {_meant(path)}")
     cached = cache_folder("weights") / path.name
+    published = _published(path.name)
+    if published != path.name and not os.path.isfile(cached):
+        LOGGER.info(f"{path.name}: weights of this family are called {published}, so those are taken.")
+        return fetch_weights(published)
     released = RELEASED.fullmatch(path.name) is not None
     if not os.path.isfile(cached):
         if not released and not assets_url():
@@ -83,6 +88,14 @@ def fetch_weights(name: str | os.PathLike[str]) -> Path:
     if released:
         LOGGER.info(f"{cached}: {WEIGHTS_LICENCE}")
     return cached
+
+
+def _published(name: str) -> str:
+    """A released name in the spelling under which it was: yolov12n.pt → yolo12n.pt, yolo8n.pt → yolov8n.pt."""
+    family = re.match(r"yolov?(\d+)", name)
+    if family is None or not RELEASED.fullmatch(name):
+        return name
+    return f"yolo{'v' if int(family[1]) <= LAST_WITH_V else ''}{name[family.start(1) :]}"
 
 
 def _download_weights(name: str, target: Path) -> None:

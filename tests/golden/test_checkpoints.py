@@ -10,9 +10,11 @@ import torch
 
 from golden import golden
 from golden.fill import filled_state
+from golden.reference_file import write_as_reference
 from golden.test_models import LOOSE, STRICT, output_differences
 from sightline.artifacts.foreign import read_foreign
 from sightline.artifacts.weights_file import read_weights
+from sightline.facade import YOLO
 from sightline.models.build import build_model
 
 FILES = golden.golden_files("checkpoints/*.pt")
@@ -74,3 +76,63 @@ def test_outputs_of_the_network_rebuilt_from_the_file_alone(path, dtype, toleran
     network.load_state_dict(weights.state)
     problems = output_differences(network, dict(np.load(path)), dtype, tolerance)
     assert not problems, "\n".join(problems[:10])
+
+
+YOLO12 = {
+    "nc": 80,
+    "scale": "n",
+    "yaml_file": "yolo12n.yaml",
+    "scales": {"n": [0.50, 0.25, 1024], "l": [1.00, 1.00, 512]},
+    "backbone": [
+        [-1, 1, "Conv", [64, 3, 2]],
+        [-1, 1, "Conv", [128, 3, 2]],
+        [-1, 2, "C3k2", [256, False, 0.25]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [-1, 2, "C3k2", [512, False, 0.25]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [-1, 4, "A2C2f", [512, True, 4]],
+        [-1, 1, "Conv", [1024, 3, 2]],
+        [-1, 4, "A2C2f", [1024, True, 1]],
+    ],
+    "head": [
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 6], 1, "Concat", [1]],
+        [-1, 2, "A2C2f", [512, False, -1]],
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 4], 1, "Concat", [1]],
+        [-1, 2, "A2C2f", [256, False, -1]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [[-1, 11], 1, "Concat", [1]],
+        [-1, 2, "A2C2f", [512, False, -1]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [[-1, 8], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [1024, True]],
+        [[14, 17, 20], 1, "Detect", ["nc"]],
+    ],
+}
+
+
+@pytest.mark.parametrize("path", golden.golden_files("models/yolo12*.npz"))
+def test_a_whole_network_of_yolo12_is_rebuilt_from_its_file(path, tmp_path):
+    """No file of the reference is recorded for it, so one is made: its layout, its names of classes, half precision."""
+    recorded = dict(np.load(path))
+    network = build_model(path.stem)
+    network.load_state_dict(filled_state(network, recorded))
+    file = tmp_path / "yolov12n.pt"
+    write_as_reference(file, network, YOLO12)
+    assert b"sightline" not in file.read_bytes()
+    loaded = YOLO(str(file))
+    expected = {
+        name: value.half().float() if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    state = loaded.model.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+    # Only rounding stands between its outputs and the recorded ones.
+    image = torch.from_numpy(np.random.default_rng(0).random((2, 3, 128, 160)).astype(np.float32))
+    with torch.no_grad():
+        decoded = loaded.model.eval()(image)[0][..., ::4]
+    boxes, scores = recorded["eval/one2many/decoded"][:, :4], recorded["eval/one2many/decoded"][:, 4:]
+    np.testing.assert_allclose(decoded[:, :4], boxes, atol=0.5)
+    np.testing.assert_allclose(decoded[:, 4:], scores, atol=0.01)

@@ -41,6 +41,9 @@ def write(path: Path, data: object = TINY) -> Path:
         ("yolo26s-p2.yaml", "yolo26-p2.yaml", "s"),
         ("yolo26l-p6", "yolo26-p6.yaml", "l"),
         ("yolo26-p6", "yolo26-p6.yaml", None),
+        ("yolo12n.yaml", "yolo12.yaml", "n"),
+        ("yolov12n.yaml", "yolo12.yaml", "n"),
+        ("yolov12x", "yolo12.yaml", "x"),
     ],
 )
 def test_built_in(folder: Path, name: str, file: str, letter: str | None):
@@ -89,7 +92,7 @@ def test_own_file_of_a_built_in_name_wins_and_says_so(folder: Path, caplog: pyte
         ("yolo26n-p3", ["yolo26n-p2.yaml"]),
         ("yolo26n.pt", ["weights file", "YOLO('yolo26n.pt')"]),
         ("cfg/yolo26n.yaml", ["no file cfg/yolo26n.yaml"]),
-        ("something", ["built in are yolo26"]),
+        ("something", ["built in are yolo12, yolo26"]),
     ],
 )
 def test_unknown_names_get_a_hint(folder: Path, name: str, words: list[str]):

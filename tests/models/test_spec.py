@@ -274,7 +274,7 @@ def row(section: str, number: int, *words: str, bad: Any) -> tuple[Any, list[str
 
 BAD: dict[str, tuple[Any, list[str]]] = {
     "unknown block": row("backbone", 2, "(layer 1)", "'C2ff'", "Did you mean C2f", bad=[-1, 3, "C2ff", [128]]),
-    "block of a later issue": row("backbone", 2, "not in sightline yet", "YOLO12", bad=[-1, 3, "A2C2f", [128]]),
+    "block of a later issue": row("backbone", 2, "not in sightline yet", "YOLOv10", bad=[-1, 3, "SCDown", [128]]),
     "no torch class": row("backbone", 2, "unknown block 'nn.functional'", bad=[-1, 1, "nn.functional", []]),
     "short row": row("head", 3, "(layer 6)", "from, repeats, block, arguments", bad=[-1, 3, "C3k2"]),
     "text for a row": row("head", 3, "'C3k2'", bad="C3k2"),

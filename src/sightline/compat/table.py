@@ -36,6 +36,9 @@ _BLOCK = {
     "Attention": "sightline.nn.attention:Attention",
     "PSABlock": "sightline.nn.attention:PSABlock",
     "C2PSA": "sightline.nn.attention:C2PSA",
+    "AAttn": "sightline.nn.area_attention:AreaAttention",
+    "ABlock": "sightline.nn.area_attention:AreaBlock",
+    "A2C2f": "sightline.nn.area_attention:A2C2f",
     "DFL": "sightline.nn.heads.detect:DFL",
 }
 _HEAD = {"Detect": "sightline.nn.heads.detect:Detect"}
@@ -198,8 +201,6 @@ LATER: dict[str, str] = {
     "ultralytics.nn.modules.transformer": "RT-DETR",
     "ultralytics.nn.modules.head.RTDETRDecoder": "RT-DETR",
     "ultralytics.nn.modules.RTDETRDecoder": "RT-DETR",
-    "ultralytics.nn.modules.A2C2f": "YOLO12",
-    "ultralytics.nn.modules.block.A2C2f": "YOLO12",
     "ultralytics.models.yolo.pose": "pose estimation",
     "ultralytics.nn.tasks.PoseModel": "pose estimation",
     "ultralytics.utils.loss.v8PoseLoss": "pose estimation",

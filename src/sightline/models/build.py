@@ -92,7 +92,7 @@ def build_from_state(
 def reset_weights(network: DetectionModel) -> None:
     """Random weights, all trainable, as in a network just built; in place. Folded, it stays folded."""
     head = network.head
-    for module in network.modules():
+    for module in reversed(list(network.modules())):  # a block that begins in its own way comes after its parts
         if not isinstance(module, DFL) and hasattr(module, "reset_parameters"):
             module.reset_parameters()
             module.requires_grad_(True)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline.models.stack import run_on_meta
+from sightline.nn.area_attention import AreaAttention
 from sightline.nn.attention import Attention
 
-COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, Attention, nn.BatchNorm2d, nn.GroupNorm, nn.SiLU)
+ATTENTION = (Attention, AreaAttention)
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, *ATTENTION, nn.BatchNorm2d, nn.GroupNorm)
 
 
 def summary(network: nn.Module, *, imgsz: int = 640) -> tuple[int, int, int, float]:
@@ -45,8 +47,8 @@ def gflops(network: nn.Module, *, imgsz: int = 640) -> float:
     """Arithmetic for one square image, in 10⁹ operations.
 
     Counted are two for each multiply-add of a convolution, a linear layer or attention (queries with keys, weights with
-    values), and four an element for each norm and SiLU. Only shapes are worked out, on the meta device, so this is
-    quick for any size.
+    values), and eight an element for each norm; activations are not, which is how published numbers are made. Only
+    shapes are worked out, on the meta device, so this is quick for any size.
     """
     total = 0
 
@@ -79,7 +81,6 @@ def _operations(module: nn.Module, x: Tensor, y: Tensor) -> int:
         return 2 * x.numel() * module.weight[0].numel()
     if isinstance(module, nn.Linear):
         return 2 * y.numel() * module.in_features
-    if isinstance(module, Attention):
-        cells = x.shape[2] * x.shape[3]
-        return 2 * x.shape[0] * module.heads * cells * cells * (module.key_dim + module.head_dim)
-    return 4 * y.numel()
+    if isinstance(module, ATTENTION):
+        return 2 * x.shape[0] * module.multiply_adds(x.shape[2] * x.shape[3])
+    return 8 * y.numel()

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from sightline.nn.area_attention import A2C2f
 from sightline.nn.attention import C2PSA
 from sightline.nn.conv import Conv, DWConv
 from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
@@ -150,6 +151,12 @@ def _wide_c3k2(given: Arguments, context: Context) -> Arguments:
     return {**given, "c3k": True} if context.scale.letter in ("m", "l", "x") else given
 
 
+def _large_a2c2f(given: Arguments, context: Context) -> Arguments:
+    """The largest sizes add their input, and have a narrower feed-forward network, unless the row says otherwise."""
+    large = {"residual": True, "mlp_ratio": 1.2} if context.scale.letter in ("l", "x") else {}
+    return {**large, **given}
+
+
 def _sppf(given: Arguments, context: Context) -> Arguments:
     """A row that states the pool count means no activation after cv1 (YOLO26); one with the kernel alone, SiLU."""
     return {"activation": "pools" not in given, **given}
@@ -165,6 +172,7 @@ LAYERS: dict[str, Layer] = {
     "C3k2": sized(C3k2, "c3k", "expansion", "attention", named=("shortcut",), adapt=_wide_c3k2),
     "SPPF": sized(SPPF, "kernel", "pools", "shortcut", named=("activation",), adapt=_sppf),
     "C2PSA": sized(C2PSA, named=("expansion",)),
+    "A2C2f": sized(A2C2f, "attention", "areas", "residual", "mlp_ratio", "expansion", adapt=_large_a2c2f),
     "nn.Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
     "Concat": joining(Concat, "axis", axis=1),
     "Detect": detection_head(Detect, "nc"),
@@ -177,7 +185,6 @@ ALIASES = {"Upsample": "nn.Upsample"}
 
 # Names that people's files hold and that come later. Remove a row with its issue.
 LATER: dict[str, str] = {
-    **dict.fromkeys(["A2C2f"], "YOLO12"),
     **dict.fromkeys(["SCDown", "PSA", "C2fCIB", "v10Detect"], "YOLOv10"),
     **dict.fromkeys(["LightConv", "RepConv", "HGStem", "HGBlock", "ResNetLayer", "AIFI", "RepC3"], "RT-DETR"),
     **dict.fromkeys(["RTDETRDecoder"], "RT-DETR"),

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.nn.conv import Conv
 from sightline.nn.routing import join_channels
+
+
+class HeadWidths(NamedTuple):
+    """Channels of one head: what decides whether a kernel can compute an attention.
+
+    A module that calls `scaled_dot_product_attention` shows them as `head_widths`.
+    """
+
+    key: int  # and query
+    value: int
+    masked: bool = False  # whether calls have an `attn_mask`
 
 
 class Attention(nn.Module):
@@ -35,7 +48,16 @@ class Attention(nn.Module):
         heads = tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, 2 key + value)
         query, key, value = heads.split([self.key_dim, self.key_dim, self.head_dim], dim=3)
         seen = F.scaled_dot_product_attention(query, key, value)  # (B, heads, N, head_dim)
-        return self.proj(_to_map(seen, height, width) + self.pe(_to_map(value, height, width)))
+        seen, value = seen.transpose(1, 2), value.transpose(1, 2)
+        return self.proj(to_map(seen, height, width) + self.pe(to_map(value, height, width)))
+
+    def multiply_adds(self, cells: int) -> int:
+        """Of queries with keys and of weights with values, for one image of so many cells."""
+        return self.heads * (self.key_dim + self.head_dim) * cells * cells
+
+    @property
+    def head_widths(self) -> HeadWidths:
+        return HeadWidths(self.key_dim, self.head_dim)
 
 
 class PSABlock(nn.Module):
@@ -82,6 +104,6 @@ def heads_for(channels: int) -> int:
     return max(channels // 64, 1)
 
 
-def _to_map(tokens: Tensor, height: int, width: int) -> Tensor:
-    """(B, heads, N, d) → (B, heads · d, H, W), channels last in memory: the layout that convolutions run in."""
-    return tokens.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, (height, width))
+def to_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    """(B, N, heads, d) → (B, heads · d, H, W), channels last in memory: the layout that convolutions run in."""
+    return tokens.flatten(2).transpose(1, 2).unflatten(2, (height, width))
