@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sightline.backends.attention_kernel import AUTO, check_inference, forced
 from sightline.errors import ModelError
+from sightline.log import LOGGER
 from sightline.models.contract import head_of, largest_stride, named_classes
 from sightline.models.copies import copy_of
 from sightline.models.fuse import fuse
@@ -29,6 +31,7 @@ class TorchModel:
         channels: of the input image.
         end2end: whether the output is that of the NMS-free branch.
         device, dtype: where and in what precision the images go in.
+        attention_kernel: what computes its attention, see `backends/attention_kernel.py`.
     """
 
     def __init__(
@@ -38,11 +41,13 @@ class TorchModel:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         channels_last: bool | None = None,
+        attention_kernel: str = AUTO,
     ) -> None:
         first = next(network.parameters())
         self.network: Any = network
         self.device = first.device if device is None else torch.device(device)
         self.dtype = first.dtype if dtype is None else dtype
+        self.attention_kernel = attention_kernel
         self.memory_format = torch.contiguous_format if channels_last is False else torch.channels_last
         self.names: dict[int, str] = named_classes(self.network.names)
         self.nc = int(self.network.nc)
@@ -68,7 +73,8 @@ class TorchModel:
             The decoded output: (B, K, 6 + extra) rows with `end2end`, else (B, 4 + nc + extra, A) for suppression;
             and the head's raw dictionary, which a loss takes.
         """
-        output = self.network(images)
+        with forced(self.attention_kernel):
+            output = self.network(images)
         return output if isinstance(output, tuple) else (output, None)
 
 
@@ -81,6 +87,7 @@ def private_copy(
     max_det: int = 300,
     agnostic_nms: bool = False,
     channels_last: bool | None = None,
+    attention_kernel: str = AUTO,
 ) -> TorchModel:
     """A copy of a network in eval mode, folded and on the device. The original is not touched.
 
@@ -92,7 +99,15 @@ def private_copy(
         max_det: rows of the NMS-free branch, at most.
         agnostic_nms: the NMS-free branch gives each place one class only.
         channels_last: False keeps the ordinary memory layout.
+        attention_kernel: what computes its attention; a line says where it cannot, and the plain formula does.
+
+    Raises:
+        SettingValueError: the device has no such kernel for this network.
     """
+    device = torch.device(device)
+    line = check_inference(attention_kernel, network, device, dtype)
+    if line is not None:
+        LOGGER.info(line)
     twin: Any = copy_of(network)
     twin.eval()
     _set_branch(twin, nms=nms, max_det=max_det, agnostic_nms=agnostic_nms)
@@ -103,8 +118,8 @@ def private_copy(
         fuse(twin)
     twin.requires_grad_(False)
     layout = torch.contiguous_format if channels_last is False else torch.channels_last
-    twin.to(device=torch.device(device), dtype=dtype, memory_format=layout)
-    return TorchModel(twin, channels_last=channels_last)
+    twin.to(device=device, dtype=dtype, memory_format=layout)
+    return TorchModel(twin, channels_last=channels_last, attention_kernel=attention_kernel)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.artifacts.checkpoint import load_checkpoint
+from sightline.backends.attention_kernel import forced
 from sightline.backends.device import select_device
 from sightline.config.settings import Settings
 from sightline.errors import CheckpointError, MissingInputError, SettingValueError
@@ -221,7 +222,7 @@ def _batch(saved: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 def _run(network: Any, batch: dict[str, Any], content: Mapping[str, Any], precision: Precision) -> Pass:
     result = Pass(precision=precision.name)
-    with _watching(network, result), precision.autocast():
+    with _watching(network, result), precision.autocast(), forced(network.args.attention_kernel):
         if content.get("criterion") and hasattr(network, "make_criterion"):
             network.criterion = network.make_criterion()
             network.criterion.load_state_dict(content["criterion"])

@@ -193,6 +193,7 @@ class BasePredictor:
                 max_det=self.args.max_det,
                 agnostic_nms=self.args.agnostic_nms,
                 channels_last=self.args.channels_last,
+                attention_kernel=self.args.attention_kernel,
             )
             self._copied = (weakref.ref(network), state)
 
@@ -324,7 +325,7 @@ class BasePredictor:
         tensors = (*network.parameters(), *network.buffers())
         args = self.args
         return (
-            *(args.nms, args.max_det, args.agnostic_nms, args.channels_last, self.device),
+            *(args.nms, args.max_det, args.agnostic_nms, args.channels_last, args.attention_kernel, self.device),
             tuple(named_classes(network.names).items()),
             tuple((tensor.data_ptr(), tensor._version) for tensor in tensors if not tensor.is_inference()),
         )

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from sightline.backends import attention_kernel as attention
+
 
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch. Samples do not depend on these: they have a generator each (decision 3)."""
@@ -19,8 +21,8 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def run_environment(*, seed: int, deterministic: bool) -> Iterator[None]:
-    """Seeds, deterministic kernels and one OpenCV thread while a run lasts."""
+def run_environment(*, seed: int, deterministic: bool, attention_kernel: str = attention.AUTO) -> Iterator[None]:
+    """Seeds, deterministic kernels, what computes attention, and one OpenCV thread while a run lasts."""
     import cv2
 
     opencv_threads = cv2.getNumThreads()
@@ -34,7 +36,8 @@ def run_environment(*, seed: int, deterministic: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(True, warn_only=True)
     seed_everything(seed)
     try:
-        yield
+        with attention.forced(attention_kernel):
+            yield
     finally:
         cv2.setNumThreads(opencv_threads)
         torch.use_deterministic_algorithms(was_deterministic, warn_only=warned_only)

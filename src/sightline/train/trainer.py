@@ -34,6 +34,7 @@ from sightline.log import LOGGER
 from sightline.losses import normalise
 from sightline.models.training_settings import settings_in_file
 from sightline.train import (
+    attention,
     between_batches,
     clip,
     clock,
@@ -128,7 +129,11 @@ class BaseTrainer(RunState):
             return
         self._take_device()
         with (
-            run_environment(seed=self.args.seed, deterministic=self.args.deterministic),
+            run_environment(
+                seed=self.args.seed,
+                deterministic=self.args.deterministic,
+                attention_kernel=self.args.attention_kernel,
+            ),
             distributed.process_group(self.device),
             self.interrupt,
         ):
@@ -365,6 +370,7 @@ class BaseTrainer(RunState):
             self.setup_model()
         self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
+        attention.put_in_force(self)
         memory.settle(self)
         norms.put_in_force(self)
         skip_layers.put_in_force(self)

@@ -288,6 +288,7 @@ class BaseValidator:
                 max_det=self.max_det,
                 agnostic_nms=self._agnostic,
                 channels_last=self.args.channels_last,
+                attention_kernel=self.args.attention_kernel,
             )
         except BaseException:
             if made:

@@ -11,6 +11,10 @@ from sightline.config.kinds import Device, File, Number, Switch, Text, Whole, ch
 
 TASKS = ("detect",)
 LATER_TASKS = ("segment", "classify", "pose", "obb", "semantic", "depth")
+AttentionKernel = Annotated[
+    Literal["auto", "flash", "efficient", "math"],
+    BeforeValidator(choice("auto", "flash", "efficient", "math", fold=True)),
+]
 LATER_MODES = ("export", "track", "benchmark", "tune")
 
 
@@ -60,3 +64,6 @@ class RunSettings(BaseModel):
     deterministic: Switch = setting(True, "Ask for kernels that give the same numbers each time.", "train")
     plots: Switch = setting(True, "Write pictures and curves.", "train", "val")
     channels_last: Switch | None = setting(None, "Channels-last memory layout; None is automatic.", *ALL)
+    attention_kernel: AttentionKernel = setting(
+        "auto", "What computes scaled_dot_product_attention; auto: torch chooses for every call.", *ALL, new=True
+    )
