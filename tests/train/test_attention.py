@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from backends.test_attention_kernel import Kernels, flags
+from sightline.config.settings import Settings
+from sightline.doctor.settings import examine
 from sightline.errors import SettingValueError
 from sightline.facade import YOLO
 from train.test_trainer import make
@@ -29,6 +31,26 @@ def test_it_holds_in_training_and_every_validation(tiny_data: Path, tmp_path: Pa
     assert flags() == before
     assert trainer.in_force["attention_kernel"] == "math computes 8 attention layers"
     assert "  attention_kernel: math computes 8 attention layers" in caplog.text
+
+
+def test_set_by_a_callback_before_the_network_is_there(tiny_data: Path, tmp_path: Path):
+    trainer = make(tiny_data, tmp_path, model="yolo12n.yaml", epochs=1, val=False)
+    seen = []
+    trainer.add_callback("on_pretrain_routine_start", lambda t: setattr(t, "attention_kernel", "math"))
+    trainer.add_callback("on_train_batch_start", lambda _: seen.append(flags()))
+    trainer.train()
+    assert set(seen) == {(False, False, True)}
+    assert trainer.in_force["attention_kernel"].startswith("math")
+
+
+def test_doctor_settings_leaves_the_switches_alone(tiny_data: Path, tmp_path: Path):
+    before = flags()
+    given = {"model": "yolo12n.yaml", "data": str(tiny_data), "imgsz": 64, "batch": 4, "device": "cpu"}
+    assert examine(Settings(**given, attention_kernel="math")).plan.batch == 4
+    assert flags() == before
+    with pytest.raises(SettingValueError, match="attention_kernel=efficient"):
+        examine(Settings(**given, attention_kernel="efficient"))
+    assert flags() == before
 
 
 def test_validation_and_prediction_take_it(tiny_data: Path, tmp_path: Path):

@@ -1,8 +1,8 @@
 """`attention_kernel`: which of torch's implementations computes `scaled_dot_product_attention`.
 
-All of torch's choice is one set of switches of the process; `forced` sets them for a while. What a kernel takes depends
-on the device, the number format and the width of a head, and only torch knows all of its rules: `refusal` asks it with
-a call of a few numbers.
+Torch's choice is one set of switches of the process: a run sets them (`switch`) and puts them back. What a kernel
+takes depends on the device, the number format and the width of a head, and only torch knows all of its rules: `refusal`
+asks it with a call of a few numbers.
 """
 
 from __future__ import annotations
@@ -25,22 +25,48 @@ KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
+# What says whether each is on, and what sets it: of the whole process, and of CPUs, too, whatever the module is called.
+SWITCHES = {
+    "flash": (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    "efficient": (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    "math": (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    "cudnn": (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+}
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ANY_NETWORK = HeadWidths(32, 32)  # where a network does not show what it needs
 CELLS = 8  # of the call that asks
 
 
-@contextlib.contextmanager
-def forced(kernel: str) -> Iterator[None]:
+def switch(kernel: str) -> None:
     """Let this kernel compute every attention that it can, the plain formula (math) the rest; auto: as torch chooses.
 
     The rest are calls in another number format than the run's, such as float32 where flash takes half precision only:
     the last validation, or a run that went on in float32 because its gradients overflowed. They must not end it.
     """
+    if kernel != AUTO:
+        for name, (_, enable) in SWITCHES.items():
+            enable(name in (kernel, "math"))
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Put torch's switches back at the end as they were."""
+    before = {name: is_on() for name, (is_on, _) in SWITCHES.items()}
+    try:
+        yield
+    finally:
+        for name, (_, enable) in SWITCHES.items():
+            enable(before[name])
+
+
+@contextlib.contextmanager
+def forced(kernel: str) -> Iterator[None]:
+    """`switch` for a while."""
     if kernel == AUTO:
         yield
         return
-    with sdpa_kernel([KERNELS[kernel], SDPBackend.MATH]):
+    with restored():
+        switch(kernel)
         yield
 
 

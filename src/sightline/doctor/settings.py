@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sightline.backends import attention_kernel
 from sightline.callbacks.run_facts import plan_of
 from sightline.config.settings import Settings
 from sightline.diagnosis.finding import Finding
@@ -46,10 +47,11 @@ def examine(settings: Settings, source: Any = None) -> SettingsReport:
     """
     trainer = get_task(settings.task).load("trainer")(cfg=settings)
     trainer.source = source
-    try:
-        trainer._setup_network()
-        trainer._build_train_pipeline()
-        plan = plan_of(trainer)
-    finally:
-        trainer._close_loaders()
+    with attention_kernel.restored():
+        try:
+            trainer._setup_network()
+            trainer._build_train_pipeline()
+            plan = plan_of(trainer)
+        finally:
+            trainer._close_loaders()
     return SettingsReport(plan, review(plan))

@@ -1,4 +1,4 @@
-"""The setting `attention_kernel` in a run: checked and shown at its start. `environment.py` sets it."""
+"""The setting `attention_kernel` in a run: checked, set and shown at its start. `environment.py` puts it back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def put_in_force(trainer: BaseTrainer) -> None:
-    """Check the kernel against the network on its device, and say what computes its attention.
+    """Check the kernel against the network on its device, let it compute, and say so.
 
     Raises:
         SettingValueError: the one that is forced cannot.
@@ -22,6 +22,7 @@ def put_in_force(trainer: BaseTrainer) -> None:
     kernel, network, device = trainer.args.attention_kernel, unwrap(trainer.model), trainer.device
     dtype = trainer.precision.dtype
     attention_kernel.check_training(kernel, network, device, dtype)
+    attention_kernel.switch(kernel)
     layers = sum(attention_kernel.head_widths(network).values())
     if kernel != attention_kernel.AUTO:
         where = f"{layers} attention layers" if layers else "whatever calls scaled_dot_product_attention"

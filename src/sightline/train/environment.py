@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from sightline.backends import attention_kernel as attention
+from sightline.backends import attention_kernel
 
 
 def seed_everything(seed: int) -> None:
@@ -21,8 +21,8 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def run_environment(*, seed: int, deterministic: bool, attention_kernel: str = attention.AUTO) -> Iterator[None]:
-    """Seeds, deterministic kernels, what computes attention, and one OpenCV thread while a run lasts."""
+def run_environment(*, seed: int, deterministic: bool) -> Iterator[None]:
+    """Seeds, deterministic kernels and one OpenCV thread while a run lasts; what `attention.py` switches comes back."""
     import cv2
 
     opencv_threads = cv2.getNumThreads()
@@ -36,7 +36,7 @@ def run_environment(*, seed: int, deterministic: bool, attention_kernel: str = a
         torch.use_deterministic_algorithms(True, warn_only=True)
     seed_everything(seed)
     try:
-        with attention.forced(attention_kernel):
+        with attention_kernel.restored():
             yield
     finally:
         cv2.setNumThreads(opencv_threads)

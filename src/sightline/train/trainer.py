@@ -129,11 +129,7 @@ class BaseTrainer(RunState):
             return
         self._take_device()
         with (
-            run_environment(
-                seed=self.args.seed,
-                deterministic=self.args.deterministic,
-                attention_kernel=self.args.attention_kernel,
-            ),
+            run_environment(seed=self.args.seed, deterministic=self.args.deterministic),
             distributed.process_group(self.device),
             self.interrupt,
         ):
