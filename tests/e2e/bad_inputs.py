@@ -157,7 +157,7 @@ MODEL = [
     Bad(
         "model of an impossible name",
         f"train model={'x' * 300}.yaml data=tiny.yaml",
-        ("xxx.yaml", "built in are yolo26"),
+        ("xxx.yaml", "built in are"),
     ),
     Bad("weights of an impossible name", VAL.replace("two", "x/" + "x" * 300), ("xxx.pt", "does not exist", "Correct")),
     Bad(
@@ -254,6 +254,11 @@ MODEL = [
     ),
     Bad("a rate of zero", f"{TRAIN} lr_groups={{cv3:0}}", ("lr_groups=", "freeze='regex:cv3'")),
     Bad("two clipping norms", f"{TRAIN} clip_grad=1 clip_grad_norm=2", ("clip_grad_norm is another name", "keep one")),
+    Bad(
+        "a kernel that CPUs have not",
+        f"{TRAIN} attention_kernel=efficient",
+        ("attention_kernel=efficient cannot", "on cpu", "Allowed here: attention_kernel=auto"),
+    ),
     Bad("no average but its decay", f"{TRAIN} ema=False ema_decay=0.9", ("ema=False", "ema_decay=0.9", "leave one")),
     Bad("nothing to resume", "train resume=True", ("resume=True", "no last.pt", "resume=runs/detect/train")),
     Bad("resume from nowhere", "train resume=x/last.pt", ("resume=x/last.pt", "no such file", "weights/last.pt")),
