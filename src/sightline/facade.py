@@ -23,13 +23,15 @@ from sightline.config.settings import CHECKPOINT, Settings
 from sightline.config.support import check_supported
 from sightline.errors import ModelError, SettingTypeError, SettingValueError, UsageError
 from sightline.log import LOGGER, configure
+from sightline.models.backbone_weights import in_names_of
 from sightline.models.build import build_model, reset_weights
 from sightline.models.contract import check_network
 from sightline.models.fuse import fuse
+from sightline.models.network import DetectionModel
 from sightline.models.rebuild import plain_description
 from sightline.models.training_settings import settings_in_file
 from sightline.models.weights import TransferReport, is_folded, transfer
-from sightline.tasks import TASKS, Task, get_task
+from sightline.tasks import NETWORK_ONLY, TASKS, Task, get_task
 from sightline.train import freeze
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
@@ -90,6 +92,7 @@ class YOLO:
     def _new(self, name: str) -> None:
         self.cfg = name
         self.model = build_model(name)
+        self.task = self.model.task
         self.overrides = {"model": name}
         self._changes_when_new = _changes(self.model)
 
@@ -97,6 +100,8 @@ class YOLO:
         """A network as it is, with whatever the user has changed in it."""
         check_network(network)
         self.model, self._weights_loaded = network, True
+        if isinstance(network, DetectionModel):
+            self.task = network.task
 
     def _load(self, name: str, task: str | None, like: nn.Module | None = None) -> None:
         """The network of a file; `like` is the one that the file was just written from."""
@@ -104,7 +109,7 @@ class YOLO:
         if task and self.ckpt.task and self.ckpt.task != task:
             raise ModelError(f"{path} holds a model for task={self.ckpt.task}, not task={task}.")
         self.task = self.ckpt.task or self.task
-        if self.task not in TASKS:
+        if self.task not in (*TASKS, *NETWORK_ONLY):
             raise ModelError(
                 f"{path} holds a model for task={self.task}, which is not in sightline yet. "
                 f"There is: {', '.join(TASKS)}."
@@ -155,6 +160,13 @@ class YOLO:
         else:
             network = weights.model if isinstance(weights, YOLO) else weights
             state, names = network.state_dict(), getattr(network, "names", None)
+        layers = getattr(self.model, "model", None)
+        renamed = in_names_of(layers, state) if isinstance(layers, nn.Sequential) else None
+        if renamed is not None:
+            LOGGER.info(
+                f"These are weights of a classifier: {len(renamed)} of its {len(state)} tensors belong to the backbone."
+            )
+            state = renamed
         report: TransferReport = transfer(self.model, state, source_names=names)
         if report.transferred == 0:
             what = weights if isinstance(weights, (str, os.PathLike)) else "the weights"

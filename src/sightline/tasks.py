@@ -35,6 +35,9 @@ TASKS: dict[str, Task] = {
     ),
 }
 
+# Tasks whose networks can be built, loaded, run and saved, but that have no trainer, validator and predictor yet.
+NETWORK_ONLY = ("rtdetr",)
+
 
 def get_task(name: str) -> Task:
     """The row of a task.
@@ -42,6 +45,11 @@ def get_task(name: str) -> Task:
     Raises:
         SettingValueError: there is no such task yet.
     """
+    if name in NETWORK_ONLY:
+        raise SettingValueError(
+            f"task={name}: its networks can be built, loaded and called, but training, validation and prediction are "
+            f"not in sightline yet. There is: {', '.join(TASKS)}."
+        )
     if name not in TASKS:
         raise SettingValueError(f"task={name} is not in sightline yet. There is: {', '.join(TASKS)}.")
     return TASKS[name]

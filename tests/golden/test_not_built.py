@@ -23,8 +23,6 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "sightline.losses.assign.task_aligned:RotatedTaskAlignedAssigner",
         "sightline.losses.obb",
     ),
-    "training/loss_rtdetr.npz": ("rtdetr", "sightline.losses.rtdetr"),
-    "training/rtdetr_denoising.npz": ("rtdetr", "sightline.losses.rtdetr"),
 }
 
 

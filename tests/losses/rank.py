@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from models.small_rtdetr import RESNET
 from sightline.losses.normalise import mean_over_ranks, over_ranks, rank_count
 from sightline.models.build import build_model
 
@@ -29,13 +30,20 @@ TARGETS = {
 }
 
 
+# The same for each: the usual loss, and one whose targets each have one query. Without noisy queries: every process
+# draws its own.
+NETWORKS: dict[str, Any] = {"yolo26n": "yolo26n.yaml", "rtdetr": RESNET}
+
+
 class Trained(nn.Module):
     """What DDP wraps: a call with a batch gives the loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.network = build_model("yolo26n.yaml", nc=3, names={0: "a", 1: "b", 2: "c"}).double().train()
+        self.network = build_model(NETWORKS[name], nc=3, names={0: "a", 1: "b", 2: "c"}).double().train()
+        if name == "rtdetr":
+            self.network.head.num_denoising = 0
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()  # its statistics would differ between one batch and two halves
@@ -61,28 +69,30 @@ def part_of(case: str, rank: int, ranks: int) -> dict[str, torch.Tensor]:
 
 def main(rank: int, ranks: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    trained: nn.Module = Trained()
-    network = trained.network
     if ranks > 1:
         dist.init_process_group(
             "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=ranks, timeout=timedelta(seconds=60)
         )
-        trained = nn.parallel.DistributedDataParallel(trained)
     results: dict[str, Any] = {}
-    for case in TARGETS:
-        trained.zero_grad()
-        with over_ranks():
-            loss, items = trained(part_of(case, rank, ranks))
-        (loss.sum() * ranks).backward()
-        results[case] = {
-            "gradients": {name: value.grad.clone() for name, value in network.named_parameters()},
-            "items": items,
-        }
+    for kind in NETWORKS:
+        trained: nn.Module = Trained(kind)
+        network = trained.network
+        trained = nn.parallel.DistributedDataParallel(trained) if ranks > 1 else trained
+        results[kind] = {}
+        for case in TARGETS:
+            trained.zero_grad()
+            with over_ranks():
+                loss, items = trained(part_of(case, rank, ranks))
+            (loss.sum() * ranks).backward()
+            results[kind][case] = {
+                "gradients": {name: value.grad.clone() for name, value in network.named_parameters()},
+                "items": items,
+            }
+        if rank == 0:  # one rank alone, as in validation: outside of `over_ranks` nobody waits for the others
+            results[kind]["alone"] = network.loss(part_of("objects on both", 0, 1))[1]
     with over_ranks():
         results["ranks"] = rank_count()
         results["mean"] = mean_over_ranks(torch.tensor([1, 2]) + rank)
-    if rank == 0:  # one rank alone, as in validation: outside of `over_ranks` nobody waits for the others
-        results["alone"] = network.loss(part_of("objects on both", 0, 1))[1]
     torch.save(results, folder / f"{rank}of{ranks}.pt")
     if ranks > 1:
         dist.destroy_process_group()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from losses.rank import TARGETS
+from losses.rank import NETWORKS, TARGETS
 from sightline.losses.normalise import divisor_and_batch, mean_over_ranks, over_ranks, rank_count
 
 SCRIPT = Path(__file__).with_name("rank.py")
@@ -21,7 +21,12 @@ SCRIPT = Path(__file__).with_name("rank.py")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What rank.py found: of one process, and of each of two."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     for ranks in (1, 2):
         started = [
             subprocess.Popen(
@@ -43,9 +48,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {key: torch.load(folder / f"{name}.pt") for key, name in names.items()}
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("case", TARGETS)
-def test_gradients_are_those_of_the_joined_batch(results: dict[str, Any], case: str):
-    one, first, second = (results[key][case] for key in ("one", "first", "second"))
+def test_gradients_are_those_of_the_joined_batch(results: dict[str, Any], network: str, case: str):
+    one, first, second = (results[key][network][case] for key in ("one", "first", "second"))
     largest = max(float(gradient.abs().max()) for gradient in one["gradients"].values())
     assert largest > 0
     for name, expected in one["gradients"].items():
@@ -53,15 +59,17 @@ def test_gradients_are_those_of_the_joined_batch(results: dict[str, Any], case: 
         assert torch.equal(first["gradients"][name], second["gradients"][name])
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("case", TARGETS)
-def test_the_mean_of_the_items_is_that_of_the_joined_batch(results: dict[str, Any], case: str):
-    one, first, second = (results[key][case]["items"] for key in ("one", "first", "second"))
+def test_the_mean_of_the_items_is_that_of_the_joined_batch(results: dict[str, Any], network: str, case: str):
+    one, first, second = (results[key][network][case]["items"] for key in ("one", "first", "second"))
     for name, expected in one.items():
         torch.testing.assert_close((first[name] + second[name]) / 2, expected)
 
 
-def test_outside_a_rank_may_be_alone(results: dict[str, Any]):
-    assert results["first"]["alone"] == results["one"]["objects on both"]["items"]
+@pytest.mark.parametrize("network", NETWORKS)
+def test_outside_a_rank_may_be_alone(results: dict[str, Any], network: str):
+    assert results["first"][network]["alone"] == results["one"][network]["objects on both"]["items"]
 
 
 def test_users_can_average_counts_of_their_own(results: dict[str, Any]):

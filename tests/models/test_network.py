@@ -41,6 +41,14 @@ SIZES = {
     "yolo26l-p6": (523, 39_365_600, 97.0),
     "yolo26x-p6": (523, 88_330_368, 216.7),
 }
+# Published layers count modules that are functions here, or nothing (activations, dropout of 0 in encoder and decoder).
+RTDETR_SIZES = {
+    "rtdetr-l": (470, 32_970_476, 110.2),
+    "rtdetr-x": (592, 67_467_852, 234.9),
+    "rtdetr-resnet50": (410, 42_925_132, 132.7),
+    "rtdetr-resnet101": (546, 61_917_260, 193.7),
+}
+FUNCTIONS = 51
 
 
 @pytest.fixture
@@ -88,8 +96,17 @@ def test_published_sizes(name: str):
     assert info[3] == pytest.approx(gflops, abs=0.051)  # printed with one digit
 
 
+@pytest.mark.usefixtures("_no_initial_values")
+@pytest.mark.parametrize("name", RTDETR_SIZES)
+def test_published_sizes_of_rtdetr(name: str):
+    layers, parameters, gflops = RTDETR_SIZES[name]
+    info = build_model(name).info(verbose=False)
+    assert info[:3] == (layers - FUNCTIONS, parameters, parameters)
+    assert info[3] == pytest.approx(gflops, abs=0.11)
+
+
 def test_sizes_cover_the_zoo():
-    assert set(built_in_names()) == set(SIZES)
+    assert set(built_in_names()) == {*SIZES, *RTDETR_SIZES}
 
 
 @pytest.mark.usefixtures("_no_initial_values")

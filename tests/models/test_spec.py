@@ -331,4 +331,4 @@ def test_built_in_descriptions_number_their_rows_right(path):
     """The comments beside the rows count the layers; a row put in between must not leave them wrong."""
     numbers = [int(line.rsplit("# ", 1)[1].split()[0]) for line in path.read_text().splitlines() if "{block:" in line]
     assert numbers == list(range(len(numbers)))
-    assert len(read_spec(read_description(path), file=path.name, scale="n").layers) == len(numbers)
+    assert len(read_spec(read_description(path), file=path.name).layers) == len(numbers)

@@ -80,3 +80,10 @@ def test_scale_boxes_without_a_border_and_by_centre():
 def test_scale_accepts_no_boxes():
     assert boxes.scale_boxes((64, 64), torch.zeros(0, 6), (32, 32)).shape == (0, 6)
     assert scale_keypoints((64, 64), torch.zeros(0, 17, 3), (32, 32)).shape == (0, 17, 3)
+
+
+def test_inverse_sigmoid():
+    inside = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    torch.testing.assert_close(boxes.inverse_sigmoid(inside).sigmoid(), inside)
+    ends = boxes.inverse_sigmoid(torch.tensor([-3.0, 0.0, 1.0, 7.0]), 1e-3)
+    torch.testing.assert_close(ends, torch.tensor([-1, -1, 1, 1]) * torch.tensor(1000.0).log())

@@ -30,7 +30,7 @@ MAX_VALUES = 200_000  # of settings, names, tables of one file
 TASK_OF_CLASS = {
     "DetectionModel": "detect",
     "YOLOv10DetectionModel": "detect",
-    "RTDETRDetectionModel": "detect",
+    "RTDETRDetectionModel": "rtdetr",
     "SegmentationModel": "segment",
     "PoseModel": "pose",
     "OBBModel": "obb",
@@ -39,7 +39,7 @@ TASK_OF_CLASS = {
 TASK_OF_HEAD = {
     "Detect": "detect",
     "v10Detect": "detect",
-    "RTDETRDecoder": "detect",
+    "RTDETRDecoder": "rtdetr",
     "Segment": "segment",
     "Segment26": "segment",
     "Pose": "pose",
@@ -268,14 +268,13 @@ def _class_count(root: Record, layers: Any) -> int | None:
 
 def _task(root: Record, settings: dict[str, Any] | None, layers: Any) -> str | None:
     named = (settings or {}).get("task") or root.attribute("task")
-    if isinstance(named, str):
-        return named
     by_class = TASK_OF_CLASS.get(root.name.rpartition(".")[2])
-    if by_class is not None:
-        return by_class
     rows = layers.get("head") if isinstance(layers, dict) else None
     last = rows[-1] if isinstance(rows, list) and rows else None
-    return TASK_OF_HEAD.get(str(last[2])) if isinstance(last, list | tuple) and len(last) > 2 else None
+    by_head = TASK_OF_HEAD.get(str(last[2])) if isinstance(last, list | tuple) and len(last) > 2 else None
+    if "rtdetr" in (by_class, by_head):  # there it trains under the name "detect", by classes of its own
+        return "rtdetr"
+    return named if isinstance(named, str) else by_class or by_head
 
 
 def class_names(value: Any) -> dict[int, str] | None:

@@ -25,6 +25,8 @@ _CONV = {
     "Conv": "sightline.nn.conv:Conv",
     "DWConv": "sightline.nn.conv:DWConv",
     "Concat": "sightline.nn.routing:Concat",
+    "LightConv": "sightline.nn.hgnet:LightConv",
+    "RepConv": "sightline.nn.reparameterised:RepConv",
 }
 _BLOCK = {
     "Bottleneck": "sightline.nn.csp:Bottleneck",
@@ -40,9 +42,25 @@ _BLOCK = {
     "ABlock": "sightline.nn.area_attention:AreaBlock",
     "A2C2f": "sightline.nn.area_attention:A2C2f",
     "DFL": "sightline.nn.heads.detect:DFL",
+    "RepC3": "sightline.nn.reparameterised:RepC3",
+    "HGStem": "sightline.nn.hgnet:HGStem",
+    "HGBlock": "sightline.nn.hgnet:HGBlock",
+    "ResNetLayer": "sightline.nn.resnet:ResNetLayer",
 }
-_HEAD = {"Detect": "sightline.nn.heads.detect:Detect"}
-_NETWORK = {"DetectionModel": "sightline.models.network:DetectionModel"}
+_TRANSFORMER = {
+    "AIFI": "sightline.nn.transformer:AIFI",
+    "MLP": "sightline.nn.transformer:MLP",
+    "MSDeformAttn": "sightline.nn.deformable:MSDeformAttn",
+    "DeformableTransformerDecoderLayer": "sightline.nn.deformable:DeformableDecoderLayer",
+}
+_HEAD = {
+    "Detect": "sightline.nn.heads.detect:Detect",
+    "RTDETRDecoder": "sightline.nn.heads.rtdetr:RTDETRDecoder",
+}
+_NETWORK = {
+    "DetectionModel": "sightline.models.network:DetectionModel",
+    "RTDETRDetectionModel": "sightline.models.rtdetr:RTDETRDetectionModel",
+}
 _DATA = {
     "build_dataloader": "sightline.compat.adapters.data:build_dataloader",
     "build_yolo_dataset": "sightline.compat.adapters.data:build_yolo_dataset",
@@ -66,11 +84,12 @@ TABLE: dict[str, dict[str, str]] = {
     "ultralytics.engine.validator": {"BaseValidator": "sightline.validate.validator:BaseValidator"},
     "ultralytics.engine.predictor": {"BasePredictor": "sightline.predict.predictor:BasePredictor"},
     "ultralytics.engine.results": dict(_RESULTS),
-    "ultralytics.nn": dict(_NETWORK),
+    "ultralytics.nn": {"DetectionModel": _NETWORK["DetectionModel"]},
     "ultralytics.nn.tasks": dict(_NETWORK),
-    "ultralytics.nn.modules": {**_CONV, **_BLOCK, **_HEAD},
+    "ultralytics.nn.modules": {**_CONV, **_BLOCK, **_TRANSFORMER, **_HEAD},
     "ultralytics.nn.modules.conv": dict(_CONV),
     "ultralytics.nn.modules.block": dict(_BLOCK),
+    "ultralytics.nn.modules.transformer": dict(_TRANSFORMER),
     "ultralytics.nn.modules.head": dict(_HEAD),
     "ultralytics.cfg": {
         "get_cfg": "sightline.compat.adapters.settings:get_cfg",
@@ -155,9 +174,10 @@ REMARKS: dict[str, str] = {
     "sightline.nn.conv:Conv": "Arguments in the same order; ours are called kernel, stride, padding, groups, …",
     "sightline.nn.conv:DWConv": "As `Conv`.",
     **dict.fromkeys(
-        [*_BLOCK.values(), _HEAD["Detect"]],
+        [*_BLOCK.values(), *_TRANSFORMER.values(), *_HEAD.values(), _CONV["LightConv"], _CONV["RepConv"]],
         "The same layer and weight names; behind the widths, arguments are given by name (repeats, shortcut, …).",
     ),
+    "sightline.models.rtdetr:RTDETRDetectionModel": "As `DetectionModel`; raw predictions are a dict of named tensors.",
     "sightline.models.network:DetectionModel": "`init_criterion` chooses the loss, as before.",
     "sightline.callbacks.base:empty_table": "Lists to append to; none of our own callbacks is in them.",
     "sightline.losses.detect:v8DetectionLoss": "`bce`, `assigner`, `bbox_loss`, `proj` may be replaced. `bbox_loss` "
@@ -197,10 +217,6 @@ LATER: dict[str, str] = {
     "ultralytics.RTDETR": "RT-DETR",
     "ultralytics.models.RTDETR": "RT-DETR",
     "ultralytics.models.rtdetr": "RT-DETR",
-    "ultralytics.nn.tasks.RTDETRDetectionModel": "RT-DETR",
-    "ultralytics.nn.modules.transformer": "RT-DETR",
-    "ultralytics.nn.modules.head.RTDETRDecoder": "RT-DETR",
-    "ultralytics.nn.modules.RTDETRDecoder": "RT-DETR",
     "ultralytics.models.yolo.pose": "pose estimation",
     "ultralytics.nn.tasks.PoseModel": "pose estimation",
     "ultralytics.utils.loss.v8PoseLoss": "pose estimation",

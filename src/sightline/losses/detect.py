@@ -15,7 +15,7 @@ from sightline.losses.assign.candidates import CandidatePairs, send
 from sightline.losses.assign.task_aligned import Assignment, TaskAlignedAssigner
 from sightline.losses.normalise import divisor_and_batch
 from sightline.losses.precision import at_least_float32
-from sightline.losses.targets import on_host, pad_targets
+from sightline.losses.targets import on_host, pad_targets, wrong_classes
 from sightline.losses.terms.boxes import BoxLoss
 from sightline.losses.terms.classification import sparse_cross_entropy
 from sightline.losses.terms.focal import modulation, sparse_focal_cross_entropy
@@ -210,10 +210,7 @@ class v8DetectionLoss:
 
     def _check_classes(self, labels: Tensor) -> None:
         if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= self.nc):
-            raise DataError(
-                f"the batch has targets of class {int(labels.min())} to {int(labels.max())}, but the model knows "
-                f"{self.nc} classes (0 to {self.nc - 1}). Build the model with the class count of the data."
-            )
+            raise DataError(wrong_classes(labels, self.nc))
 
     @torch.no_grad()
     def _assign(self, raw: Tensor, logits: Tensor, targets: Targets, **extra: Any) -> tuple[Assignment, Tensor | None]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,6 +26,68 @@ def on_host(tensor: Tensor) -> Tensor:
     return tensor.cpu() if kept is None or version != tensor._version else kept
 
 
+@dataclass(frozen=True, slots=True)
+class TargetRows:
+    """The T targets of a batch on the host, image by image; rows of one image keep their order."""
+
+    image: Tensor  # (T,) int64
+    labels: Tensor  # (T,) int64
+    boxes: Tensor  # (T, 4) float32 or float64, xywh in [0, 1]
+    counts: list[int]  # targets of each of the B images
+
+    def slots(self) -> Tensor:
+        """(T,) int64: the how manieth of its image each target is."""
+        counts = torch.tensor(self.counts)
+        return torch.arange(len(self.image)) - (counts.cumsum(0) - counts)[self.image]
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """(B, M) labels and (B, M, 4) boxes, M the most targets of one image; unused places are 0."""
+        shape = (len(self.counts), max(self.counts, default=0))
+        labels, boxes = self.labels.new_zeros(shape), self.boxes.new_zeros(*shape, 4)
+        places = (self.image, self.slots())
+        labels[places], boxes[places] = self.labels, self.boxes
+        return labels, boxes
+
+
+def target_rows(batch: Mapping[str, Any], batch_size: int, nc: int) -> TargetRows:
+    """The targets of a batch, sorted by image. Boxes that are not finite are left out.
+
+    Args:
+        batch: `batch_idx` (N,), `cls` (N,) or (N, 1), `bboxes` (N, 4) xywh divided by the image size; in any order.
+        batch_size: B, number of images.
+        nc: number of classes.
+
+    Raises:
+        DataError: a row names an image that is not in the batch, or a class that the model does not know.
+    """
+    image, labels = on_host(batch["batch_idx"]).view(-1).long(), on_host(batch["cls"]).view(-1).long()
+    boxes = on_host(batch["bboxes"]).view(-1, 4)
+    boxes = boxes if boxes.dtype == torch.float64 else boxes.float()
+    kept = boxes.isfinite().all(-1)
+    order = image[kept].argsort(stable=True)
+    image, labels, boxes = image[kept][order], labels[kept][order], boxes[kept][order]
+    if len(image) and (int(image[0]) < 0 or int(image[-1]) >= batch_size):
+        raise DataError(_wrong_images(image, batch_size))
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= nc):
+        raise DataError(wrong_classes(labels, nc))
+    return TargetRows(image, labels, boxes, torch.bincount(image, minlength=batch_size).tolist())
+
+
+def wrong_classes(labels: Tensor, nc: int) -> str:
+    """What to say of classes that the model does not know."""
+    return (
+        f"the batch has targets of class {int(labels.min())} to {int(labels.max())}, but the model knows {nc} classes "
+        f"(0 to {nc - 1}). Build the model with the class count of the data."
+    )
+
+
+def _wrong_images(image: Tensor, batch_size: int) -> str:
+    return (
+        f"batch_idx runs from {int(image.min())} to {int(image.max())}, but the batch has {batch_size} images "
+        f"(0 to {batch_size - 1}). Number the target rows by their position in the batch, as collate_fn does."
+    )
+
+
 def pad_targets(rows: Tensor, batch_size: int, scale: Tensor) -> Tensor:
     """Sort target rows into images.
 
@@ -39,10 +105,7 @@ def pad_targets(rows: Tensor, batch_size: int, scale: Tensor) -> Tensor:
     """
     image = rows[:, 0].long()  # (N,)
     if len(rows) and (int(image.min()) < 0 or int(image.max()) >= batch_size):
-        raise DataError(
-            f"batch_idx runs from {int(image.min())} to {int(image.max())}, but the batch has {batch_size} images "
-            f"(0 to {batch_size - 1}). Number the target rows by their position in the batch, as collate_fn does."
-        )
+        raise DataError(_wrong_images(image, batch_size))
     counts = torch.zeros(batch_size, dtype=torch.long, device=rows.device)
     counts.index_add_(0, image, torch.ones_like(image))
     most = int(counts.max()) if len(rows) else 0

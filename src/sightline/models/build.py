@@ -11,12 +11,13 @@ from torch import Tensor
 from sightline.errors import CheckpointError, ModelError
 from sightline.models.budget import Budget
 from sightline.models.network import DetectionModel, load_spec
+from sightline.models.rtdetr import RTDETRDetectionModel
 from sightline.models.spec import ModelSpec
-from sightline.models.weights import CLASS_BRANCHES, class_width, head_prefix, is_folded, is_old_style
+from sightline.models.weights import CLASS_BRANCHES, CLASS_EMBEDDING, class_width, head_prefix, is_folded, is_old_style
 from sightline.nn.heads.detect import DFL, Detect
 
 # The last layer of a description → the network class around it, so that a checkpoint says itself what to build.
-NETWORKS: dict[str, type[DetectionModel]] = {"Detect": DetectionModel}
+NETWORKS: dict[str, type[DetectionModel]] = {"Detect": DetectionModel, "RTDETRDecoder": RTDETRDetectionModel}
 
 
 def build_model(
@@ -92,18 +93,17 @@ def build_from_state(
 def reset_weights(network: DetectionModel) -> None:
     """Random weights, all trainable, as in a network just built; in place. Folded, it stays folded."""
     head = network.head
-    for module in reversed(list(network.modules())):  # a block that begins in its own way comes after its parts
+    for module in reversed(list(network.modules())):  # a block may set values of the layers inside it
         if not isinstance(module, DFL) and hasattr(module, "reset_parameters"):
             module.reset_parameters()
             module.requires_grad_(True)
     for module in network.modules():  # its convolution is no weight but the numbers of the bins
         if isinstance(module, DFL):
             module.set_bins()
-    if isinstance(head, Detect):
-        if head.has_one2one and head.has_one2many:
-            head.one2one_cv2.load_state_dict(head.cv2.state_dict())
-            head.one2one_cv3.load_state_dict(head.cv3.state_dict())
-        head.init_biases()
+    if isinstance(head, Detect) and head.has_one2one and head.has_one2many:
+        head.one2one_cv2.load_state_dict(head.cv2.state_dict())
+        head.one2one_cv3.load_state_dict(head.cv3.state_dict())
+    head.init_biases()
 
 
 def _build_from_state(
@@ -118,6 +118,8 @@ def _build_from_state(
     last = None if prefix is None else state.get(f"{prefix}cv3.0.2.bias", state.get(f"{prefix}one2one_cv3.0.2.bias"))
     if last is not None:
         nc = last.numel()
+    elif f"{prefix}{CLASS_EMBEDDING}" in state:
+        nc = len(state[f"{prefix}{CLASS_EMBEDDING}"])
     with Budget(state):
         network = build(yaml, nc=nc, names=names)
         if prefix is not None and isinstance(network.head, Detect):
@@ -125,7 +127,8 @@ def _build_from_state(
     # A head of two branch pairs of which one is left was folded, too (with GroupNorm the layers do not show it).
     pairs = [f"{prefix}{name}cv3.0.2.bias" in state for name in ("", "one2one_")]
     if is_folded(state) or (network.end2end and pairs.count(True) == 1):
-        network.use_end2end(f"{prefix}one2one_cv3.0.2.bias" in state)
+        if any(pairs):
+            network.use_end2end(f"{prefix}one2one_cv3.0.2.bias" in state)
         network.fuse(verbose=False)
     own = network.state_dict()
     missing = [key for key in own if key not in state]

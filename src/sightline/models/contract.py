@@ -42,6 +42,19 @@ def check_network(network: nn.Module) -> None:
         raise ModelError(f"{name}.stride is {network.stride!r:.80}; it must be a number of pixels, or several.")
 
 
+def check_task(network: Any, task: str) -> None:
+    """
+    Raises:
+        ModelError: the head's output is for another task; read as that of this one it would be nonsense.
+    """
+    other = getattr(head_of(network), "task", task)
+    if task and other != task:  # a part of a user's own need not say for which it is
+        raise ModelError(
+            f"The network is for task={other} ({type(head_of(network)).__name__}), but it was given to a part for "
+            f"task={task}. Use the parts of its own task; YOLO(…) chooses them."
+        )
+
+
 def head_of(network: Any) -> Any:
     """The last of the layers under `model`, which has the switches of a head; None for a network of another form."""
     layers = getattr(network, "model", None)

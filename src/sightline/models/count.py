@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from sightline.models.stack import run_on_meta
 from sightline.nn.area_attention import AreaAttention
 from sightline.nn.attention import Attention
+from sightline.nn.transformer import MultiheadAttention
 
 ATTENTION = (Attention, AreaAttention)
-COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, *ATTENTION, nn.BatchNorm2d, nn.GroupNorm)
+COUNTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, *ATTENTION, MultiheadAttention, nn.BatchNorm2d, nn.GroupNorm)
 
 
 def summary(network: nn.Module, *, imgsz: int = 640) -> tuple[int, int, int, float]:
@@ -83,4 +84,6 @@ def _operations(module: nn.Module, x: Tensor, y: Tensor) -> int:
         return 2 * y.numel() * module.in_features
     if isinstance(module, ATTENTION):
         return 2 * x.shape[0] * module.multiply_adds(x.shape[2] * x.shape[3])
+    if isinstance(module, MultiheadAttention):  # its last layer is a Linear and counts itself
+        return 2 * x.numel() * (3 * module.width + 2 * x.shape[1])
     return 8 * y.numel()

@@ -97,7 +97,10 @@ def built_in_names() -> list[str]:
     names = []
     for path in sorted(ZOO.glob("*.yaml")):
         family, dash, variant = path.stem.partition("-")
-        names += [f"{family}{letter}{dash}{variant}" for letter in read_description(path)["scales"]]
+        data = read_description(path)
+        # A description that states its size has no other, and its name says that already: rtdetr-l.
+        sized = [f"{family}{letter}{dash}{variant}" for letter in data["scales"]]
+        names += [path.stem] if "scale" in data else sized
     return names
 
 

@@ -18,8 +18,13 @@ from sightline.nn.attention import C2PSA
 from sightline.nn.conv import Conv, DWConv
 from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
 from sightline.nn.heads.detect import Detect
+from sightline.nn.heads.rtdetr import RTDETRDecoder
+from sightline.nn.hgnet import HGBlock, HGStem, LightConv
 from sightline.nn.pooling import SPPF
+from sightline.nn.reparameterised import RepC3, RepConv
+from sightline.nn.resnet import ResNetLayer
 from sightline.nn.routing import Concat
+from sightline.nn.transformer import AIFI
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,27 @@ def sized(
     return Layer(build, ("channels", *arguments), named)
 
 
+def literal(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = ()) -> Layer:
+    """A layer `make(in_channels, …)` whose widths are taken as they are, whatever the size; it has `out_channels`."""
+    holds_repeats = "repeats" in inspect.signature(make).parameters
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        (width,) = inputs
+        stated = given.get("in_channels", width)
+        if stated != width:
+            raise ValueError(f"in_channels is {stated}, but the map that comes in has {width}; leave it out")
+        given = {name: value for name, value in given.items() if name != "in_channels"}
+        if holds_repeats:
+            made = make(width, **given, repeats=repeats)
+        elif repeats == 1:
+            made = make(width, **given)
+        else:
+            raise ValueError("it cannot be repeated; write a row for each")
+        return made, int(made.out_channels)
+
+    return Layer(build, arguments, named)
+
+
 def width_keeping(make: type[nn.Module], *arguments: str, **stated: Any) -> Layer:
     """A layer without channel arguments whose output is as wide as its input."""
 
@@ -126,6 +152,15 @@ def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
         return make(list(inputs), **{**given, **shared}, old_style=context.old_style), 0
 
     return Layer(build, arguments, joins=True, head=True)
+
+
+def query_head(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = ()) -> Layer:
+    """A head with queries in the place of cells: all it learns from the rest of the description is the classes."""
+
+    def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
+        return make(list(inputs), **{**given, "nc": context.nc}), 0
+
+    return Layer(build, arguments, named, joins=True, head=True)
 
 
 def from_torch(name: str) -> Layer | None:
@@ -173,9 +208,19 @@ LAYERS: dict[str, Layer] = {
     "SPPF": sized(SPPF, "kernel", "pools", "shortcut", named=("activation",), adapt=_sppf),
     "C2PSA": sized(C2PSA, named=("expansion",)),
     "A2C2f": sized(A2C2f, "attention", "areas", "residual", "mlp_ratio", "expansion", adapt=_large_a2c2f),
+    "LightConv": sized(LightConv, "kernel"),
+    "RepConv": sized(RepConv),
+    "RepC3": sized(RepC3, "expansion"),
+    "HGStem": literal(HGStem, "middle", "channels"),
+    "HGBlock": literal(HGBlock, "middle", "channels", "kernel", "light", "shortcut"),
+    "ResNetLayer": literal(ResNetLayer, "in_channels", "width", "stride", "first", "count"),
+    "AIFI": literal(AIFI, "hidden", "heads"),
     "nn.Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
     "Concat": joining(Concat, "axis", axis=1),
     "Detect": detection_head(Detect, "nc"),
+    "RTDETRDecoder": query_head(
+        RTDETRDecoder, "nc", "width", "queries", "points", "heads", "layers", "hidden", named=("denoising",)
+    ),
 }
 
 # Heads of networks that contain any of these use depthwise class branches; the others the older, full ones.
@@ -186,8 +231,6 @@ ALIASES = {"Upsample": "nn.Upsample"}
 # Names that people's files hold and that come later. Remove a row with its issue.
 LATER: dict[str, str] = {
     **dict.fromkeys(["SCDown", "PSA", "C2fCIB", "v10Detect"], "YOLOv10"),
-    **dict.fromkeys(["LightConv", "RepConv", "HGStem", "HGBlock", "ResNetLayer", "AIFI", "RepC3"], "RT-DETR"),
-    **dict.fromkeys(["RTDETRDecoder"], "RT-DETR"),
     **dict.fromkeys(["Pose", "Pose26"], "pose estimation"),
     **dict.fromkeys(["Segment", "Segment26"], "segmentation"),
     **dict.fromkeys(["OBB", "OBB26"], "oriented boxes"),

@@ -96,15 +96,15 @@ class DetectionModel(Recorded):
         """Images → the head's output (raw in training, (decoded, raw) in eval); a batch → `loss(batch)`."""
         return self.loss(x) if isinstance(x, Mapping) else self.predict(x)
 
-    def predict(self, x: Tensor) -> Any:
-        """The head's output for images (B, C, H, W)."""
+    def predict(self, x: Tensor, **told: Any) -> Any:
+        """The head's output for images (B, C, H, W). `told` is what the head gets beside its maps."""
         kept: dict[int, Any] = {}  # only what a later layer reads, so that memory is freed on the way
         for layer in self.model:
             if layer.f != -1:
                 previous = layer.i - 1
                 inputs = [x if each == previous else kept[each] for each in stack.inputs_of(layer)]
                 x = inputs if isinstance(layer.f, list) else inputs[0]
-            x = layer(x)
+            x = layer(x, **told) if told and layer is self.head else layer(x)
             if layer.i in self.save:
                 kept[layer.i] = x
         return x
@@ -115,9 +115,13 @@ class DetectionModel(Recorded):
 
         if self.criterion is None:
             self.criterion = self.make_criterion()
-        preds = self.predict(batch["img"]) if preds is None else preds
+        preds = self.predict_batch(batch) if preds is None else preds
         learning = self.training and self.own_loss is not None
         return usable(self.criterion(preds, batch), self.criterion, learning=learning)
+
+    def predict_batch(self, batch: Mapping[str, Any]) -> Any:
+        """The head's output for the images of a batch, which a head that learns from noisy targets sees whole."""
+        return self.predict(batch["img"])
 
     def make_criterion(self) -> Any:
         """The loss that the run asked for, else the model's own; called at the first batch."""

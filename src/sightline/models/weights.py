@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from sightline.errors import ModelError
 from sightline.models.contract import head_of
 from sightline.nn.heads.detect import Detect
+from sightline.nn.heads.rtdetr import RTDETRDecoder
 
 Names = Mapping[int, str] | Sequence[str]
-FIRST_CONV = "model.0.conv.weight"
-FIRST_BATCH_NORM = "model.0.bn.weight"
+# The first convolution of a network: a plain one, that of an HGNet, that of a ResNet.
+FIRST_CONVS = ("model.0.conv.weight", "model.0.stem1.conv.weight", "model.0.layer.0.conv.weight")
 CLASS_BRANCHES = ("cv3", "one2one_cv3")
+CLASS_EMBEDDING = "denoising_class_embed.weight"
+QUERY_CLASS_ROWS = ("score_head", "class_embed")  # in the names of what has a row a class in a head with queries
 SHOWN = 6  # names in a summary line
 
 
@@ -78,15 +81,16 @@ def transfer(
     if isinstance(head, Detect):
         done = _adopt_class_width(target, head, state, report)
     own = target.state_dict()  # shares memory with the target
-    if cls_remap and isinstance(head, Detect):
+    if cls_remap and isinstance(head, (Detect, RTDETRDecoder)):
         done |= _copy_class_rows(target, own, state, source_names, report)
     with torch.no_grad():
         for key in own:
             if key not in done and key in state and own[key].shape == state[key].shape:
                 own[key].copy_(state[key])
                 done.add(key)
-        if FIRST_CONV not in done and FIRST_CONV in own and FIRST_CONV in state:
-            report.first_conv = _fill_first_conv(own[FIRST_CONV], state[FIRST_CONV])
+        first = first_conv(own)
+        if first in state and first not in done:
+            report.first_conv = _fill_first_conv(own[first], state[first])
     report.total = len(own)
     report.copied = [key for key in own if key in done]
     report.missing = [key for key in own if key not in done]
@@ -98,13 +102,19 @@ def transfer(
 
 def is_folded(state: Mapping[str, Tensor]) -> bool:
     """Whether BatchNorm was folded into the convolutions before these tensors were taken."""
-    return FIRST_CONV in state and FIRST_BATCH_NORM not in state
+    first = first_conv(state)
+    return first is not None and first.replace("conv.weight", "bn.weight") not in state
+
+
+def first_conv(state: Mapping[str, Tensor]) -> str | None:
+    """The key of the first convolution; None for a network that begins with something else."""
+    return next((key for key in FIRST_CONVS if key in state), None)
 
 
 def _refuse_folded(target: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Folded kernels have the shape of others and mean something else: they would fit, and be wrong."""
     own = target.state_dict()
-    if FIRST_CONV not in own or FIRST_CONV not in state or is_folded(own) == is_folded(state):
+    if first_conv(own) is None or first_conv(own) != first_conv(state) or is_folded(own) == is_folded(state):
         return
     if is_folded(state):
         raise ModelError(
@@ -192,7 +202,7 @@ def _copy_class_rows(
     source_names: Names | None,
     report: TransferReport,
 ) -> set[str]:
-    """Rows of the last class convolutions by class name; returns the keys that are settled by this."""
+    """Rows of what has one a class, by class name; returns the keys that are settled by this."""
     if source_names is None or is_placeholder(source_names) or is_placeholder(target.names):
         return set()
     wanted, offered = _normalised(target.names), _normalised(source_names)
@@ -202,8 +212,7 @@ def _copy_class_rows(
     done = set()
     prefix = f"model.{len(target.model) - 1}."
     for key, value in own.items():
-        branch, _, inside = key.removeprefix(prefix).partition(".")
-        if not key.startswith(prefix) or branch not in CLASS_BRANCHES or not _is_last_conv(inside):
+        if not key.startswith(prefix) or not _has_class_rows(key.removeprefix(prefix)):
             continue
         source = state.get(key)
         fits = source is not None and len(source) == len(offered) and len(value) == len(wanted)
@@ -215,6 +224,12 @@ def _copy_class_rows(
         names = list(_as_dict(target.names).values())
         report.remapped_rows = {names[row]: source for row, source in rows.items()}
     return done
+
+
+def _has_class_rows(key: str) -> bool:
+    """Whether a tensor of a head, by its name there, has one row a class."""
+    branch, _, inside = key.partition(".")
+    return (branch in CLASS_BRANCHES and _is_last_conv(inside)) or any(each in key for each in QUERY_CLASS_ROWS)
 
 
 def _fill_first_conv(own: Tensor, source: Tensor) -> str:

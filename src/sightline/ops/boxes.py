@@ -33,6 +33,17 @@ def xywh_to_xyxy(boxes: Array) -> Array:
     return _stack(boxes, x - half_width, y - half_height, x + half_width, y + half_height)
 
 
+def inverse_sigmoid(values: Tensor, eps: float = 1e-5) -> Tensor:
+    """(...) in [0, 1] → what the sigmoid makes them of, for coordinates that are learnt before it.
+
+    Args:
+        values: beyond [0, 1] they count as its end.
+        eps: smallest value and smallest distance from 1 that is told apart; at the ends the result is ±log(eps).
+    """
+    values = values.clamp(0, 1)
+    return (values.clamp(min=eps) / (1 - values).clamp(min=eps)).log()
+
+
 def xyxy_to_ltwh(boxes: Array) -> Array:
     """(..., 4) corners → left, top and size."""
     x1, y1, x2, y2 = _columns(boxes)

@@ -35,7 +35,7 @@ from sightline.config.settings import Settings
 from sightline.data.transforms.letterbox import letterbox_image
 from sightline.errors import SettingValueError, UnreadableSourceError, UsageError
 from sightline.log import LOGGER
-from sightline.models.contract import named_classes
+from sightline.models.contract import check_task, named_classes
 from sightline.ops.letterbox import letterbox_geometry
 from sightline.predict.frames import Frame, Source
 from sightline.predict.outputs import Outputs
@@ -181,6 +181,7 @@ class BasePredictor:
                 raise UsageError("A predictor needs a model: predictor(source, model=network).")
             return
         network = load_network(model)
+        check_task(network, self.task)
         self._check_classes(network)
         self.device = select_device(self.args.device)
         state = self._state_of(network)

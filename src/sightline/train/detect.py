@@ -24,7 +24,7 @@ from sightline.losses.targets import send_and_keep
 from sightline.losses.terms.class_weights import class_weights
 from sightline.models.budget import Budget
 from sightline.models.build import build_model
-from sightline.models.contract import check_network, is_described, largest_stride
+from sightline.models.contract import check_network, check_task, is_described, largest_stride
 from sightline.models.network import DetectionModel
 from sightline.models.origin import arguments_of
 from sightline.models.rebuild import build_as, check_layers, own_class_of
@@ -101,6 +101,7 @@ class DetectionTrainer(BaseTrainer):
         else:
             with Budget(weights.state) if from_file else contextlib.nullcontext():
                 model = self._build(cfg, given, weights if from_file else None)
+            check_task(model, self.task)
         if weights is not None:
             state = weights.state_dict() if isinstance(weights, nn.Module) else getattr(weights, "state", weights)
             names = getattr(weights, "names", None)

@@ -26,7 +26,7 @@ from sightline.errors import DataError, ModelError, UsageError
 from sightline.log import LOGGER
 from sightline.losses.items import named_items
 from sightline.metrics.detect import STAGES
-from sightline.models.contract import largest_stride, named_classes
+from sightline.models.contract import check_task, largest_stride, named_classes
 
 # The lowest score that counts when nobody says otherwise: recall is measured down to the last unsure box.
 VALIDATION_CONF = 0.001
@@ -270,6 +270,7 @@ class BaseValidator:
         self.plots = self.args.plots and self._speaks
         device = select_device(self.args.device)
         network: Any = load_network(model)
+        check_task(network, self.task)
         built = None
         if self.dataloader is None:
             self.split = self.args.split

@@ -69,7 +69,7 @@ def sparse_focal_cross_entropy(
     Returns:
         () in float32, or float64 if the logits are. Only the logits get a gradient.
     """
-    background: Tensor = _FocalBackground.apply(logits, weights, gamma)  # type: ignore[no-untyped-call]
+    background = focal_background(logits, gamma, weights)
     said = at_least_float32(logits[image, class_, anchor])  # (S,)
     score = score.to(said.dtype)
     lift = None if positive_weights is None else positive_weights.to(said.dtype)[class_]
@@ -77,6 +77,18 @@ def sparse_focal_cross_entropy(
     as_background = focal_cross_entropy(said, torch.zeros_like(said), gamma)
     correction = as_object - as_background
     return background + (correction if weights is None else correction * weights.to(said.dtype)[class_]).sum()
+
+
+def focal_background(logits: Tensor, gamma: float, weights: Tensor | None = None) -> Tensor:
+    """() sum of p^γ·softplus(x): what all logits cost if nothing is there, muted where they say so already.
+
+    Args:
+        logits: (..., C, A) with weights, of any shape without.
+        gamma: at least 1.
+        weights: (C,) one factor a class; None for ones.
+    """
+    background: Tensor = _FocalBackground.apply(logits, weights, gamma)  # type: ignore[no-untyped-call]
+    return background
 
 
 class _FocalBackground(torch.autograd.Function):
