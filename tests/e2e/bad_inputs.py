@@ -157,7 +157,7 @@ MODEL = [
     Bad(
         "model of an impossible name",
         f"train model={'x' * 300}.yaml data=tiny.yaml",
-        ("xxx.yaml", "built in are yolo26"),
+        ("xxx.yaml", "built in are"),
     ),
     Bad("weights of an impossible name", VAL.replace("two", "x/" + "x" * 300), ("xxx.pt", "does not exist", "Correct")),
     Bad(

@@ -89,7 +89,7 @@ def test_own_file_of_a_built_in_name_wins_and_says_so(folder: Path, caplog: pyte
         ("yolo26n-p3", ["yolo26n-p2.yaml"]),
         ("yolo26n.pt", ["weights file", "YOLO('yolo26n.pt')"]),
         ("cfg/yolo26n.yaml", ["no file cfg/yolo26n.yaml"]),
-        ("something", ["built in are yolo26"]),
+        ("something", ["built in are", "yolo26-p2"]),
     ],
 )
 def test_unknown_names_get_a_hint(folder: Path, name: str, words: list[str]):
