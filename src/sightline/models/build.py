@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,17 @@ def build_model(
         raise ModelError(
             f"{spec.head[-1].where}: the last row must be a head ({', '.join(NETWORKS)}), but is {spec.head[-1].block}."
         )
+    strange = [name for name in own if name not in inspect.signature(network).parameters]
+    if strange:
+        raise ModelError(
+            f"{spec.file} describes a {network.__name__} (task={network.task}), which has no {strange[0]}. Use a "
+            f"description whose last row is one of {', '.join(_heads_with(strange[0]))}, such as yolo26n-pose.yaml."
+        )
     return network(spec, ch=ch, nc=nc, names=names, verbose=verbose, **own)
+
+
+def _heads_with(argument: str) -> list[str]:
+    return [head for head, network in NETWORKS.items() if argument in inspect.signature(network).parameters]
 
 
 def build_from_state(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.losses.assign.candidates import CandidatePairs, lengths_are_free, send
+from sightline.losses.assign.candidates import CandidatePairs, grid_shapes, lengths_are_free, send
 from sightline.losses.assign.task_aligned import TaskAlignedAssigner
 
 # An object is learnt at a stride s if its side, the square root of its area, lies between these multiples of s.
@@ -38,6 +38,7 @@ class KeypointAlignedAssigner(TaskAlignedAssigner):
         shapes: Sequence[tuple[int, int]] | None = None,
     ) -> CandidatePairs:
         """As before, without the levels that are too coarse or too fine for a target, unless these are all it has."""
+        shapes = grid_shapes(anc_points, self.stride) if shapes is None else shapes
         pairs = super().candidates(gt_bboxes, valid, anc_points, shapes)
         size = gt_bboxes.reshape(-1, 4).nan_to_num(0)
         side = ((size[:, 2] - size[:, 0]) * (size[:, 3] - size[:, 1])).clamp(min=0).sqrt()
