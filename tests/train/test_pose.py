@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from golden.golden import shared_data
 from sightline import YOLO, PoseTrainer
 from sightline.config.settings import Settings
 from sightline.data.loader import build_dataset, check_flips
-from sightline.data.spec import load_dataset_spec
+from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.errors import DataError, ModelError, SettingValueError
 from sightline.models.build import build_model
 
@@ -100,7 +103,11 @@ def test_from_training_to_prediction(head: str, data: Path, tmp_path: Path):
 
     again = YOLO(str(yolo.trainer.best))
     assert (again.task, again.model.kpt_shape) == ("pose", (3, 3))
-    results = again.val(data=str(data), **{name: FAST[name] for name in ("imgsz", "batch", "device", "plots")})
+    usual = {name: FAST[name] for name in ("imgsz", "batch", "device", "plots")}
+    results = again.val(data=str(data), save_dir=str(tmp_path / "val"), coco_eval=True, save_json=True, **usual)
+    assert 0 <= results.results_dict["metrics/coco/pose_AP"] <= 1
+    written = json.loads((tmp_path / "val" / "predictions.json").read_text())
+    assert {len(row["keypoints"]) for row in written} == {9}
     assert results.results_dict["metrics/mAP50-95(P)"] == pytest.approx(
         yolo.metrics.results_dict["metrics/mAP50-95(P)"], abs=1e-6
     )
@@ -244,3 +251,25 @@ def test_a_detector_has_no_keypoints():
         build_model("yolo26n.yaml", kpt_shape=(17, 3))
     with pytest.raises(ModelError, match="task=pose, not task=detect"):
         YOLO("yolo26n-pose.yaml", task="detect")
+
+
+# ------------------------------------------------------------------ the guide
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "pose.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_code_of_the_guide_runs(number: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    picture = data.parent / "images" / "val" / "0.png"
+    Path("picture.png").write_bytes(picture.read_bytes())
+    block = BLOCKS[number].replace('data="shapes-pose"', "data=DATA, batch=4, workers=0, plots=False, device='cpu'")
+    block = re.sub(r"epochs=\d+, imgsz=\d+", "epochs=1, imgsz=64, val=False", block)
+    made = {"DATA": str(data)}
+    exec(compile(block, f"{PAGE.name}, block {number}", "exec"), made)
+    assert len(BLOCKS) == 2
+    assert Path("runs/pose/train/weights/best.pt").exists()
+    args = yaml.safe_load(PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0])
+    assert DatasetSpec.from_dict(args).kpt_oks_sigmas == (0.05, 0.1)

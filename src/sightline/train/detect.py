@@ -117,7 +117,7 @@ class DetectionTrainer(BaseTrainer):
 
     def _build(self, cfg: Any, given: nn.Module | None, file: WeightsFile | None) -> nn.Module:
         """A fresh network, of the class that the given one or the one in the file has."""
-        data = self.model_arguments()
+        data = self._model_arguments()
         kind = type(given) if given is not None else None
         arguments = None if given is None else arguments_of(given)[0]
         if file is not None and file.origin is not None:
@@ -126,7 +126,7 @@ class DetectionTrainer(BaseTrainer):
             return build_model(cfg, **data)
         return build_as(kind, cfg, **data, arguments=arguments)
 
-    def model_arguments(self) -> dict[str, Any]:
+    def _model_arguments(self) -> dict[str, Any]:
         """What a network is built with that the data decides, by the names of `build_model`."""
         return {"nc": self.data["nc"], "ch": self.data["channels"], "names": self.data["names"]}
 

@@ -37,8 +37,8 @@ class PoseTrainer(DetectionTrainer):
             )
         return super().setup_model()
 
-    def model_arguments(self) -> dict[str, Any]:
-        return {**super().model_arguments(), "kpt_shape": self.data["kpt_shape"]}
+    def _model_arguments(self) -> dict[str, Any]:
+        return {**super()._model_arguments(), "kpt_shape": self.data["kpt_shape"]}
 
     def set_model_attributes(self) -> None:
         super().set_model_attributes()
