@@ -22,6 +22,8 @@ from sightline.data.loader import build_dataset, check_flips
 from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.errors import DataError, ModelError, SettingValueError
 from sightline.models.build import build_model
+from train.test_resume import RUN, finish
+from train.test_trainer import make, same, weights
 
 TINY = """nc: 1
 kpt_shape: [17, 3]
@@ -161,6 +163,24 @@ def test_resuming_goes_on(data: Path, tmp_path: Path):
     other = write_data(tmp_path / "other", numbers=2)
     with pytest.raises(SettingValueError, match=r"kpt_shape \[3, 3\]"):
         YOLO(str(yolo.trainer.last)).resume(epochs=3, data=str(other))
+
+
+def test_stopped_in_an_epoch_and_gone_on_with_it_ends_with_the_same_bytes(data: Path, tmp_path: Path):
+    """With RUN's mosaic, several sizes and two batches a step, as test_resume.py does it for boxes."""
+
+    def run(folder: Path, *stops: int) -> dict[str, torch.Tensor]:
+        settings = {**RUN, "model": tiny_net(tmp_path), "epochs": 2}
+        return weights(finish(make(data, folder, PoseTrainer, **settings), *stops).last)
+
+    assert same(run(tmp_path / "whole"), run(tmp_path / "stopped", 1, 5))
+
+
+@pytest.mark.slow
+def test_two_processes(data: Path, tmp_path: Path):
+    yolo = train(tiny_net(tmp_path), data, tmp_path, nproc=2)
+    rows = list(csv.DictReader((yolo.trainer.save_dir / "results.csv").open()))
+    assert all(float(rows[1][f"train/{name}_loss"]) > 0 for name in ("box", "pose", "kobj", "cls", "rle"))
+    assert (yolo.task, yolo.model.kpt_shape) == ("pose", (3, 3))
 
 
 # ------------------------------------------------------------------ weights of detectors, and for them
