@@ -80,6 +80,8 @@ class YOLO:
             )
         elif str(model).strip().endswith((".yaml", ".yml")):
             self._new(str(model).strip())
+            if task is not None and task != self.task:
+                raise ModelError(f"{model} describes a model for task={self.task}, not task={task}.")
         else:
             self._load(str(model).strip(), task)
         if verbose:
@@ -90,6 +92,7 @@ class YOLO:
     def _new(self, name: str) -> None:
         self.cfg = name
         self.model = build_model(name)
+        self.task = self.model.task
         self.overrides = {"model": name}
         self._changes_when_new = _changes(self.model)
 
@@ -97,6 +100,8 @@ class YOLO:
         """A network as it is, with whatever the user has changed in it."""
         check_network(network)
         self.model, self._weights_loaded = network, True
+        self.task = getattr(network, "task", self.task)
+        get_task(self.task)
 
     def _load(self, name: str, task: str | None, like: nn.Module | None = None) -> None:
         """The network of a file; `like` is the one that the file was just written from."""

@@ -33,6 +33,13 @@ TASKS: dict[str, Task] = {
         validator="sightline.validate.detect:DetectionValidator",
         predictor="sightline.predict.detect:DetectionPredictor",
     ),
+    "pose": Task(
+        model="sightline.models.network:PoseModel",
+        loss="sightline.losses.pose:v8PoseLoss",
+        trainer="sightline.train.pose:PoseTrainer",
+        validator="sightline.validate.pose:PoseValidator",
+        predictor="sightline.predict.pose:PosePredictor",
+    ),
 }
 
 

@@ -18,6 +18,7 @@ from sightline.nn.attention import C2PSA
 from sightline.nn.conv import Conv, DWConv
 from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
 from sightline.nn.heads.detect import Detect
+from sightline.nn.heads.pose import Pose, Pose26
 from sightline.nn.pooling import SPPF
 from sightline.nn.routing import Concat
 
@@ -49,6 +50,7 @@ class Context:
     reg_max: int
     end2end: bool
     old_style: bool  # of the head's class branches
+    kpt_shape: tuple[int, int] | None = None  # (K, D) of a pose head
 
 
 Arguments = dict[str, Any]
@@ -70,6 +72,7 @@ class Layer:
     stated: Mapping[str, Any] = field(default_factory=dict)  # what a row says even if its writer left it out
     joins: bool = False  # takes a list of maps
     head: bool = False
+    shared: tuple[str, ...] = ()  # arguments of a head that stand in the whole description, under the same name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,14 +121,14 @@ def joining(make: type[nn.Module], *arguments: str, **stated: Any) -> Layer:
     return Layer(build, arguments, stated=stated, joins=True)
 
 
-def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
-    """A head that learns the classes, the bins and the branches from the whole description."""
+def detection_head(make: type[nn.Module], *arguments: str, also: tuple[str, ...] = ()) -> Layer:
+    """A head that learns the classes, the bins and the branches from the whole description, and what `also` names."""
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
-        shared = {"nc": context.nc, "reg_max": context.reg_max, "end2end": context.end2end}
+        shared = {name: getattr(context, name) for name in ("nc", "reg_max", "end2end", *also)}
         return make(list(inputs), **{**given, **shared}, old_style=context.old_style), 0
 
-    return Layer(build, arguments, joins=True, head=True)
+    return Layer(build, (*arguments, *also), joins=True, head=True, shared=("nc", *also))
 
 
 def from_torch(name: str) -> Layer | None:
@@ -176,6 +179,8 @@ LAYERS: dict[str, Layer] = {
     "nn.Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
     "Concat": joining(Concat, "axis", axis=1),
     "Detect": detection_head(Detect, "nc"),
+    "Pose": detection_head(Pose, "nc", also=("kpt_shape",)),
+    "Pose26": detection_head(Pose26, "nc", also=("kpt_shape",)),
 }
 
 # Heads of networks that contain any of these use depthwise class branches; the others the older, full ones.
@@ -188,7 +193,6 @@ LATER: dict[str, str] = {
     **dict.fromkeys(["SCDown", "PSA", "C2fCIB", "v10Detect"], "YOLOv10"),
     **dict.fromkeys(["LightConv", "RepConv", "HGStem", "HGBlock", "ResNetLayer", "AIFI", "RepC3"], "RT-DETR"),
     **dict.fromkeys(["RTDETRDecoder"], "RT-DETR"),
-    **dict.fromkeys(["Pose", "Pose26"], "pose estimation"),
     **dict.fromkeys(["Segment", "Segment26"], "segmentation"),
     **dict.fromkeys(["OBB", "OBB26"], "oriented boxes"),
     **dict.fromkeys(["Classify"], "classification"),
