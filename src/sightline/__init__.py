@@ -19,18 +19,24 @@ if TYPE_CHECKING:
     from sightline.losses.assign.task_aligned import TaskAlignedAssigner
     from sightline.losses.detect import v8DetectionLoss
     from sightline.losses.end_to_end import E2EDetectLoss, E2ELoss
+    from sightline.losses.pose import v8PoseLoss
     from sightline.metrics.confusion import ConfusionMatrix
     from sightline.metrics.detect import DetMetrics
-    from sightline.models.network import DetectionModel
+    from sightline.metrics.pose import PoseMetrics
+    from sightline.models.network import DetectionModel, PoseModel
     from sightline.predict.detect import DetectionPredictor
+    from sightline.predict.pose import PosePredictor
     from sightline.predict.predictor import BasePredictor
     from sightline.structures.boxes import Boxes
+    from sightline.structures.keypoints import Keypoints
     from sightline.structures.results import Results
     from sightline.train.detect import DetectionTrainer
     from sightline.train.ema import ModelEMA
     from sightline.train.ema import unwrap as unwrap_model
+    from sightline.train.pose import PoseTrainer
     from sightline.train.trainer import BaseTrainer
     from sightline.validate.detect import DetectionValidator
+    from sightline.validate.pose import PoseValidator
     from sightline.validate.validator import BaseValidator
 
 # Name → where it is, `module` or `module:name`. docs/migrating.md lists them beside the names of other libraries.
@@ -42,18 +48,25 @@ _PUBLIC = {
     "DetectionValidator": "sightline.validate.detect",
     "DetectionPredictor": "sightline.predict.detect",
     "DetectionModel": "sightline.models.network",
+    "PoseTrainer": "sightline.train.pose",
+    "PoseValidator": "sightline.validate.pose",
+    "PosePredictor": "sightline.predict.pose",
+    "PoseModel": "sightline.models.network",
     "BaseTrainer": "sightline.train.trainer",
     "BaseValidator": "sightline.validate.validator",
     "BasePredictor": "sightline.predict.predictor",
     "Callback": "sightline.callbacks.base",
     "v8DetectionLoss": "sightline.losses.detect",
+    "v8PoseLoss": "sightline.losses.pose",
     "E2ELoss": "sightline.losses.end_to_end",
     "E2EDetectLoss": "sightline.losses.end_to_end",
     "TaskAlignedAssigner": "sightline.losses.assign.task_aligned",
     # what they get back
     "Results": "sightline.structures.results",
     "Boxes": "sightline.structures.boxes",
+    "Keypoints": "sightline.structures.keypoints",
     "DetMetrics": "sightline.metrics.detect",
+    "PoseMetrics": "sightline.metrics.pose",
     "ConfusionMatrix": "sightline.metrics.confusion",
     # parts and helpers
     "ModelEMA": "sightline.train.ema",
@@ -84,7 +97,13 @@ __all__ = [
     "E2EDetectLoss",
     "E2ELoss",
     "EarlyStopping",
+    "Keypoints",
     "ModelEMA",
+    "PoseMetrics",
+    "PoseModel",
+    "PosePredictor",
+    "PoseTrainer",
+    "PoseValidator",
     "Results",
     "Settings",
     "TaskAlignedAssigner",
@@ -93,6 +112,7 @@ __all__ = [
     "compat",
     "unwrap_model",
     "v8DetectionLoss",
+    "v8PoseLoss",
 ]
 
 

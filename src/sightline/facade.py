@@ -27,11 +27,10 @@ from sightline.models.backbone_weights import in_names_of
 from sightline.models.build import build_model, reset_weights
 from sightline.models.contract import check_network
 from sightline.models.fuse import fuse
-from sightline.models.network import DetectionModel
 from sightline.models.rebuild import plain_description
 from sightline.models.training_settings import settings_in_file
 from sightline.models.weights import TransferReport, is_folded, transfer
-from sightline.tasks import NETWORK_ONLY, TASKS, Task, get_task
+from sightline.tasks import NETWORK_ONLY, TASKS, Task, check_known, get_task
 from sightline.train import freeze
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
@@ -72,7 +71,7 @@ class YOLO:
         self._weights_loaded = False  # these two decide whether the weights are worth anything: `_is_untrained`
         self._changes_when_new = 0
         self._said_untrained = False
-        get_task(self.task)
+        check_known(self.task)
         if isinstance(model, nn.Module):
             self._take(model)
         elif not isinstance(model, (str, os.PathLike)) or not str(model).strip():
@@ -82,6 +81,8 @@ class YOLO:
             )
         elif str(model).strip().endswith((".yaml", ".yml")):
             self._new(str(model).strip())
+            if task is not None and task != self.task:
+                raise ModelError(f"{model} describes a model for task={self.task}, not task={task}.")
         else:
             self._load(str(model).strip(), task)
         if verbose:
@@ -100,8 +101,8 @@ class YOLO:
         """A network as it is, with whatever the user has changed in it."""
         check_network(network)
         self.model, self._weights_loaded = network, True
-        if isinstance(network, DetectionModel):
-            self.task = network.task
+        self.task = getattr(network, "task", self.task)
+        check_known(self.task)
 
     def _load(self, name: str, task: str | None, like: nn.Module | None = None) -> None:
         """The network of a file; `like` is the one that the file was just written from."""

@@ -33,23 +33,38 @@ TASKS: dict[str, Task] = {
         validator="sightline.validate.detect:DetectionValidator",
         predictor="sightline.predict.detect:DetectionPredictor",
     ),
+    "pose": Task(
+        model="sightline.models.network:PoseModel",
+        loss="sightline.losses.pose:v8PoseLoss",
+        trainer="sightline.train.pose:PoseTrainer",
+        validator="sightline.validate.pose:PoseValidator",
+        predictor="sightline.predict.pose:PosePredictor",
+    ),
 }
 
 # Tasks whose networks can be built, loaded, run and saved, but that have no trainer, validator and predictor yet.
 NETWORK_ONLY = ("rtdetr",)
 
 
+def check_known(name: str) -> None:
+    """
+    Raises:
+        SettingValueError: there are not even networks for this task.
+    """
+    if name not in TASKS and name not in NETWORK_ONLY:
+        raise SettingValueError(f"task={name} is not in sightline yet. There is: {', '.join(TASKS)}.")
+
+
 def get_task(name: str) -> Task:
     """The row of a task.
 
     Raises:
-        SettingValueError: there is no such task yet.
+        SettingValueError: there is no such task yet, or no more of it than its networks.
     """
+    check_known(name)
     if name in NETWORK_ONLY:
         raise SettingValueError(
             f"task={name}: its networks can be built, loaded and called, but training, validation and prediction are "
             f"not in sightline yet. There is: {', '.join(TASKS)}."
         )
-    if name not in TASKS:
-        raise SettingValueError(f"task={name} is not in sightline yet. There is: {', '.join(TASKS)}.")
     return TASKS[name]

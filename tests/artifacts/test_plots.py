@@ -317,3 +317,22 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path):
         "assert all(rcParams._get(k) == rcParamsDefault._get(k) for k in rcParams if k != 'backend');"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_keypoints_of_labels_and_predictions_are_drawn(tmp_path: Path):
+    batch = {
+        "img": torch.zeros(1, 3, 64, 64, dtype=torch.uint8),
+        "im_file": ("a.png",),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.9, 0.9]]),
+        "cls": torch.zeros(1, 1),
+        "batch_idx": torch.zeros(1),
+    }
+    points = torch.tensor([[[0.5, 0.5, 2.0]]])
+    found = [{"bboxes": torch.tensor([[4.0, 4, 60, 60]]), "conf": torch.ones(1), "cls": torch.zeros(1)}]
+    of_labels = plots.plot_images({**batch, "keypoints": points}, file=tmp_path / "labels.png")
+    of_found = plots.plot_images(
+        batch, [{**found[0], "keypoints": points * torch.tensor([64, 64, 0.4])}], file=tmp_path / "found.png"
+    )
+    without = plots.plot_images(batch, file=tmp_path / "without.png")
+    middle = [cv2.imread(str(path))[30 + 26 : 34 + 26, 36:40].sum() for path in (of_labels, of_found, without)]
+    assert middle[0] == middle[1] > middle[2] == 0

@@ -74,7 +74,7 @@ def test_a_base_keeps_its_origins_and_gives_way_to_overrides():
         ("epochs: 0", SettingValueError, "epochs=0"),
         ("epochs: '5'", SettingTypeError, "epochs='5'"),
         ("epoch: 5", UnknownSettingError, "epochs=100"),
-        ("pose: 3", UnknownSettingError, "not in sightline yet"),
+        ("angle: 3", UnknownSettingError, "not in sightline yet"),
         ("[1, 2]", SettingTypeError, "list"),
         ("a: [", SettingTypeError, "cannot be read as YAML"),
         ("1: 2", SettingTypeError, "setting: value"),

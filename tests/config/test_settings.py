@@ -313,7 +313,7 @@ def test_without_origins_what_differs_came_from_a_checkpoint():
 
 
 def test_unknown_names_can_be_skipped_where_a_file_is_from_another_version():
-    values = {"lr0": 0.02, "pose": 12.0, "of_the_future": 1}
+    values = {"lr0": 0.02, "angle": 1.0, "of_the_future": 1}
     assert Settings.from_dict(values, skip_unknown=True).lr0 == 0.02
     with pytest.raises(UnknownSettingError, match="of_the_future"):
         Settings.from_dict(values)
@@ -339,7 +339,7 @@ def test_a_torch_device_is_taken_by_its_name():
 
 
 def test_every_error_is_a_usage_error():
-    for values in ({"epochs": 0}, {"epochs": "5"}, {"epoch": 5}, {"pose": 1}):
+    for values in ({"epochs": 0}, {"epochs": "5"}, {"epoch": 5}, {"angle": 1}):
         with pytest.raises(SettingsError) as caught:
             Settings(**values)
         assert caught.value.exit_code == 2

@@ -116,6 +116,16 @@ def test_keypoint_keys(tmp_path: Path):
         ({"kpt_shape": 17}, r"`kpt_shape` is int \(17\), it should be a list"),
         ({"kpt_shape": [17, 4]}, r"`kpt_shape` is \[17, 4\]; it should be \[K, 2\]"),
         ({"kpt_shape": [2, 3], "flip_idx": [0, 0]}, r"`flip_idx` should have each of 0 … 1 once"),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": [0.1]}, r"`kpt_oks_sigmas` should have 2 numbers above 0"),
+        (
+            {"kpt_shape": [2, 3], "kpt_sigmas": [0.1, 0]},
+            r"`kpt_sigmas` should have 2 numbers above 0.*found \[0.1, 0\]",
+        ),
+        ({"kpt_sigmas": [0.1]}, r"`kpt_sigmas` needs `kpt_shape"),
+        (
+            {"kpt_shape": [1, 2], "kpt_sigmas": [0.1], "kpt_oks_sigmas": [0.2]},
+            r"`kpt_oks_sigmas` and `kpt_sigmas` mean the same, but differ",
+        ),
     ],
 )
 def test_wrong_keys_name_file_key_and_expectation(tmp_path: Path, keys: dict, said: str):

@@ -10,7 +10,10 @@ import torch
 
 from sightline.cli.main import main
 from sightline.config.load import make_settings
+from sightline.config.settings import Settings
 from sightline.doctor.overfit import OverfitReport, overfit
+from sightline.doctor.task import settle_task
+from sightline.facade import YOLO
 from sightline.train.detect import DetectionTrainer
 
 
@@ -180,3 +183,17 @@ def test_a_batch_can_be_learnt(tiny_data: Path):
 def test_a_dump_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["doctor", "replay", str(tmp_path / "epoch1-batch2.pt")]) == 2
     assert "dumps/ of a run folder" in capsys.readouterr().err
+
+
+def test_the_task_is_that_of_the_model(tmp_path: Path):
+    YOLO("yolo26n-pose.yaml").save(tmp_path / "pose.pt")
+    for model, expected in (("yolo26n-pose.yaml", "pose"), (str(tmp_path / "pose.pt"), "pose"), ("yolo26n", "detect")):
+        settings = Settings(model=model if model != "yolo26n" else "yolo26n.yaml")
+        settle_task(settings)
+        assert settings.task == expected
+    asked = Settings(model="yolo26n-pose.yaml", task="detect")
+    settle_task(asked)
+    assert asked.task == "detect"  # the run says what does not fit
+    of_network = Settings()
+    settle_task(of_network, source=YOLO("yolo26n-pose.yaml").model)
+    assert of_network.task == "pose"

@@ -414,10 +414,10 @@ PYTHON: list[tuple[str, Callable[[], Any], type[SightlineError], type[Exception]
     ),
     (
         "a task of later",
-        lambda: YOLO("two.pt", task="pose"),
+        lambda: YOLO("two.pt", task="segment"),
         SettingValueError,
         ValueError,
-        ("task=pose", "There is: detect"),
+        ("task=segment", "There is: detect"),
     ),
     (
         "missing weights to load",

@@ -15,7 +15,6 @@ from golden import golden
 
 # Pattern of golden.NOT_BUILT → (its task, where it will be). A module stands for what is in it, whatever the names.
 SUBJECTS: dict[str, tuple[str, ...]] = {
-    "training/loss_pose_*.npz": ("pose", "sightline.losses.pose"),
     "training/loss_seg_*.npz": ("segment", "sightline.losses.segment"),
     "training/loss_obb_*.npz": ("obb", "sightline.losses.obb"),
     "training/tal_rotated.npz": (

@@ -102,7 +102,8 @@ def group_tables() -> list:
 def test_parameter_groups(model, name, rows):
     from sightline.models.build import build_model
 
-    optimizer = build_optimizer(build_model(f"{model}.yaml"), name, lr=0.01, momentum=0.9, decay=5e-4)
+    nc = 1 if model.endswith("-pose") else None  # the table of this one was made for people alone
+    optimizer = build_optimizer(build_model(f"{model}.yaml", nc=nc), name, lr=0.01, momentum=0.9, decay=5e-4)
     assert len(optimizer.param_groups) == len(rows)
     for index, (group, row) in enumerate(zip(optimizer.param_groups, rows, strict=True)):
         ours = [

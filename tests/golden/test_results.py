@@ -13,7 +13,7 @@ import torch
 
 from golden.golden import golden_files
 from sightline.structures import results as results_module
-from sightline.structures.results import Boxes, Results
+from sightline.structures.results import Boxes, Keypoints, Results
 
 FILES = golden_files("data_metrics/l_*.json")
 
@@ -24,13 +24,9 @@ DETECT = {
     "mixed": {"summary", "summary_normalized", "save_txt"},  # boxes here, other subjects below
 }
 TEXT_ROWS = {"boxes", "boxes_conf", "track_conf", "empty"}
+POSE = {"keypoints", "kpt_attrs"}
 # Later subjects: part → the class that will hold it. Once that class exists, its parts must be tested here.
 LATER = {
-    "keypoints": "Keypoints",
-    "kpt_attrs": "Keypoints",
-    "summary/keypoints": "Keypoints",
-    "summary_normalized/keypoints": "Keypoints",
-    "save_txt/pose_conf": "Keypoints",
     "obb": "OBB",
     "obb_attrs": "OBB",
     "summary_obb": "OBB",
@@ -48,6 +44,12 @@ def make(recorded: dict[str, Any], rows: list[list[float]] | None = None, *, num
     picture = np.zeros((height, width, 3), np.uint8)
     names = {int(key): value for key, value in recorded["names"].items()}
     return Results(picture, "picture.jpg", names, boxes=boxes.numpy() if numpy else boxes)
+
+
+def make_pose(recorded: dict[str, Any], *, numpy: bool = False) -> Results:
+    result, points = make(recorded, numpy=numpy), torch.tensor(recorded["keypoints"])
+    result.keypoints = Keypoints(points.numpy() if numpy else points, result.orig_shape)
+    return result
 
 
 def make_tracked(recorded: dict[str, Any]) -> Results:
@@ -85,10 +87,10 @@ def assert_same_rows(found: str, recorded: str) -> None:
 @pytest.mark.parametrize("path", FILES)
 def test_every_part_is_known(path: Path):
     recorded = read(path)
-    known = set().union(*DETECT.values()) | {part for part in LATER if "/" not in part}
+    known = set().union(*DETECT.values()) | POSE | {part for part in LATER if "/" not in part}
     assert set(recorded) <= known, "a part of the file that no test reads"
     rows = {f"save_txt/{part}" for part in recorded["save_txt"]}
-    assert rows <= {f"save_txt/{part}" for part in TEXT_ROWS} | set(LATER)
+    assert rows <= {f"save_txt/{part}" for part in TEXT_ROWS | {"pose_conf"}} | set(LATER)
     entries = {key for entry in recorded["summary"] + recorded["summary_normalized"] for key in entry}
     assert entries <= {"name", "class", "confidence", "box", "keypoints"}
 
@@ -159,3 +161,24 @@ def test_text_rows(path: Path, tmp_path: Path):
         assert_same_rows((tmp_path / f"{part}.txt").read_text(), recorded[part])
     make(whole, []).save_txt(tmp_path / "empty.txt")
     assert (tmp_path / "empty.txt").exists() == (recorded["empty"] is not None)
+
+
+@pytest.mark.parametrize("numpy", [False, True], ids=["torch", "numpy"])
+@pytest.mark.parametrize("path", FILES)
+def test_keypoints(path: Path, numpy: bool):
+    recorded = read(path)
+    keypoints = make_pose(recorded, numpy=numpy).keypoints
+    assert keypoints.has_visible
+    for name, expected in recorded["kpt_attrs"].items():
+        found = getattr(keypoints, name)
+        assert isinstance(found, np.ndarray if numpy else torch.Tensor)
+        np.testing.assert_allclose(np.asarray(found), expected, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_summaries_and_text_rows_with_keypoints(path: Path, tmp_path: Path):
+    recorded = read(path)
+    assert_same(make_pose(recorded).summary(), recorded["summary"], "summary")
+    assert_same(make_pose(recorded).summary(normalize=True), recorded["summary_normalized"], "summary_normalized")
+    make_pose(recorded).save_txt(tmp_path / "pose.txt", save_conf=True)
+    assert_same_rows((tmp_path / "pose.txt").read_text(), recorded["save_txt"]["pose_conf"])

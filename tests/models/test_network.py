@@ -40,6 +40,21 @@ SIZES = {
     "yolo26m-p6": (369, 32_400_096, 77.3),
     "yolo26l-p6": (523, 39_365_600, 97.0),
     "yolo26x-p6": (523, 88_330_368, 216.7),
+    "yolo26n-pose": (363, 3_747_554, 10.8),
+    "yolo26s-pose": (363, 11_870_498, 29.8),
+    "yolo26m-pose": (383, 24_344_482, 86.1),
+    "yolo26l-pose": (495, 28_747_938, 104.7),
+    "yolo26x-pose": (495, 62_914_350, 226.9),
+    "yolo11n-pose": (196, 2_908_507, 7.8),
+    "yolo11s-pose": (196, 9_948_811, 23.6),
+    "yolo11m-pose": (246, 20_973_273, 72.4),
+    "yolo11l-pose": (372, 26_230_745, 91.6),
+    "yolo11x-pose": (372, 58_889_881, 204.7),
+    "yolov8n-pose": (144, 3_295_470, 9.3),
+    "yolov8s-pose": (144, 11_626_046, 30.4),
+    "yolov8m-pose": (184, 26_464_462, 81.4),
+    "yolov8l-pose": (224, 44_489_196, 169.1),
+    "yolov8x-pose": (224, 69_491_724, 264.0),
 }
 # Published layers count modules that are functions here, or nothing (activations, dropout of 0 in encoder and decoder).
 RTDETR_SIZES = {
@@ -89,10 +104,10 @@ def test_keys_shapes_types_and_order_of_published_weights(path: Path):
 @pytest.mark.parametrize("name", SIZES)
 def test_published_sizes(name: str):
     layers, parameters, gflops = SIZES[name]
-    network = build_model(name)
-    info = network.info(verbose=False)
-    bins = network.model[-1].reg_max  # numbers of the bins, which are not trained; without bins there are none
-    assert info[:3] == (layers, parameters, parameters - (bins if bins > 1 else 0))
+    model = build_model(name)
+    info = model.info(verbose=False)
+    fixed = model.head.reg_max if model.head.reg_max > 1 else 0  # the numbers of the bins never train
+    assert info[:3] == (layers, parameters, parameters - fixed)
     assert info[3] == pytest.approx(gflops, abs=0.051)  # printed with one digit
 
 

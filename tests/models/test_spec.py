@@ -332,3 +332,33 @@ def test_built_in_descriptions_number_their_rows_right(path):
     numbers = [int(line.rsplit("# ", 1)[1].split()[0]) for line in path.read_text().splitlines() if "{block:" in line]
     assert numbers == list(range(len(numbers)))
     assert len(read_spec(read_description(path), file=path.name).layers) == len(numbers)
+
+
+POSE_ROWS = {**ROWS, "head": [*ROWS["head"][:-1], [[6, 3], 1, "Pose", ["nc", "kpt_shape"]]], "kpt_shape": [5, 3]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kpt_shape": None}, ["Pose needs kpt_shape", "head row 4"]),
+        ({"kpt_shape": [5, 4]}, ["kpt_shape is [5, 4]", "[K, 2]", "[K, 3]"]),
+        ({"kpt_shape": 17}, ["kpt_shape is 17"]),
+        ({"kpt_shape": [0, 3]}, ["kpt_shape is [0, 3]"]),
+        ({"head": [*ROWS["head"][:-1], [[6, 3], 1, "Pose", ["nc", [17, 3]]]]}, ["kpt_shape [17, 3]", "[5, 3]"]),
+    ],
+)
+def test_keypoints_of_a_description(change: dict, words: list[str]):
+    with pytest.raises(ModelError) as caught:
+        build_model(read_spec({**POSE_ROWS, **change}, file="mine.yaml", scale="n"))
+    for word in ["mine.yaml", *words]:
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_keypoints_stand_in_the_head_or_in_the_description():
+    for said in ([], ["nc"], ["nc", "kpt_shape"], ["nc", [5, 3]]):
+        head = [*ROWS["head"][:-1], [[6, 3], 1, "Pose", said]]
+        network = build_model(read_spec({**POSE_ROWS, "head": head}, file="mine.yaml", scale="n"))
+        assert network.kpt_shape == (5, 3)
+        assert network.yaml["kpt_shape"] == [5, 3]
+        assert build_model(network.yaml).kpt_shape == (5, 3)
+        assert build_model(network.yaml, kpt_shape=[7, 2]).yaml["kpt_shape"] == [7, 2]

@@ -19,8 +19,17 @@ _DETECT = {
     "DetectionValidator": "sightline.validate.detect:DetectionValidator",
     "DetectionPredictor": "sightline.predict.detect:DetectionPredictor",
 }
+_POSE = {
+    "PoseTrainer": "sightline.train.pose:PoseTrainer",
+    "PoseValidator": "sightline.validate.pose:PoseValidator",
+    "PosePredictor": "sightline.predict.pose:PosePredictor",
+}
 _YOLO = {"YOLO": "sightline.facade:YOLO"}
-_RESULTS = {"Results": "sightline.structures.results:Results", "Boxes": "sightline.structures.boxes:Boxes"}
+_RESULTS = {
+    "Results": "sightline.structures.results:Results",
+    "Boxes": "sightline.structures.boxes:Boxes",
+    "Keypoints": "sightline.structures.keypoints:Keypoints",
+}
 _CONV = {
     "Conv": "sightline.nn.conv:Conv",
     "DWConv": "sightline.nn.conv:DWConv",
@@ -55,10 +64,13 @@ _TRANSFORMER = {
 }
 _HEAD = {
     "Detect": "sightline.nn.heads.detect:Detect",
+    "Pose": "sightline.nn.heads.pose:Pose",
+    "Pose26": "sightline.nn.heads.pose:Pose26",
     "RTDETRDecoder": "sightline.nn.heads.rtdetr:RTDETRDecoder",
 }
-_NETWORK = {
+_NETWORKS = {
     "DetectionModel": "sightline.models.network:DetectionModel",
+    "PoseModel": "sightline.models.network:PoseModel",
     "RTDETRDetectionModel": "sightline.models.rtdetr:RTDETRDetectionModel",
 }
 _DATA = {
@@ -78,14 +90,18 @@ TABLE: dict[str, dict[str, str]] = {
     "ultralytics.models.yolo.detect.train": {"DetectionTrainer": _DETECT["DetectionTrainer"]},
     "ultralytics.models.yolo.detect.val": {"DetectionValidator": _DETECT["DetectionValidator"]},
     "ultralytics.models.yolo.detect.predict": {"DetectionPredictor": _DETECT["DetectionPredictor"]},
+    "ultralytics.models.yolo.pose": dict(_POSE),
+    "ultralytics.models.yolo.pose.train": {"PoseTrainer": _POSE["PoseTrainer"]},
+    "ultralytics.models.yolo.pose.val": {"PoseValidator": _POSE["PoseValidator"]},
+    "ultralytics.models.yolo.pose.predict": {"PosePredictor": _POSE["PosePredictor"]},
     "ultralytics.engine": {},
     "ultralytics.engine.model": {"Model": "sightline.facade:YOLO"},
     "ultralytics.engine.trainer": {"BaseTrainer": "sightline.train.trainer:BaseTrainer"},
     "ultralytics.engine.validator": {"BaseValidator": "sightline.validate.validator:BaseValidator"},
     "ultralytics.engine.predictor": {"BasePredictor": "sightline.predict.predictor:BasePredictor"},
     "ultralytics.engine.results": dict(_RESULTS),
-    "ultralytics.nn": {"DetectionModel": _NETWORK["DetectionModel"]},
-    "ultralytics.nn.tasks": dict(_NETWORK),
+    "ultralytics.nn": {"DetectionModel": _NETWORKS["DetectionModel"]},
+    "ultralytics.nn.tasks": dict(_NETWORKS),
     "ultralytics.nn.modules": {**_CONV, **_BLOCK, **_TRANSFORMER, **_HEAD},
     "ultralytics.nn.modules.conv": dict(_CONV),
     "ultralytics.nn.modules.block": dict(_BLOCK),
@@ -112,11 +128,13 @@ TABLE: dict[str, dict[str, str]] = {
     "ultralytics.utils.files": {"increment_path": "sightline.compat.adapters.files:increment_path"},
     "ultralytics.utils.loss": {
         "v8DetectionLoss": "sightline.losses.detect:v8DetectionLoss",
+        "v8PoseLoss": "sightline.losses.pose:v8PoseLoss",
         "E2ELoss": "sightline.losses.end_to_end:E2ELoss",
         "E2EDetectLoss": "sightline.losses.end_to_end:E2EDetectLoss",
     },
     "ultralytics.utils.metrics": {
         "DetMetrics": "sightline.metrics.detect:DetMetrics",
+        "PoseMetrics": "sightline.metrics.pose:PoseMetrics",
         "Metric": "sightline.metrics.metric:Metric",
         "ConfusionMatrix": "sightline.metrics.confusion:ConfusionMatrix",
         "ap_per_class": "sightline.compat.adapters.overlaps:ap_per_class",
@@ -170,7 +188,7 @@ REMARKS: dict[str, str] = {
     "sightline.facade:YOLO": "Also the class behind `engine.model.Model`.",
     "sightline.compat.adapters.version:VERSION": "The version whose names these are, then ours.",
     "sightline.train.detect:DetectionTrainer": "Methods and attributes below.",
-    "sightline.structures.results:Results": "`masks`, `keypoints`, `obb`, `probs` are None so far.",
+    "sightline.structures.results:Results": "`masks`, `obb`, `probs` are None so far.",
     "sightline.nn.conv:Conv": "Arguments in the same order; ours are called kernel, stride, padding, groups, …",
     "sightline.nn.conv:DWConv": "As `Conv`.",
     **dict.fromkeys(
@@ -217,13 +235,6 @@ LATER: dict[str, str] = {
     "ultralytics.RTDETR": "RT-DETR",
     "ultralytics.models.RTDETR": "RT-DETR",
     "ultralytics.models.rtdetr": "RT-DETR",
-    "ultralytics.models.yolo.pose": "pose estimation",
-    "ultralytics.nn.tasks.PoseModel": "pose estimation",
-    "ultralytics.utils.loss.v8PoseLoss": "pose estimation",
-    "ultralytics.utils.loss.KeypointLoss": "pose estimation",
-    "ultralytics.utils.metrics.PoseMetrics": "pose estimation",
-    "ultralytics.utils.metrics.kpt_iou": "pose estimation",
-    "ultralytics.engine.results.Keypoints": "pose estimation",
     "ultralytics.models.yolo.segment": "segmentation",
     "ultralytics.nn.SegmentationModel": "segmentation",
     "ultralytics.nn.tasks.SegmentationModel": "segmentation",
@@ -251,6 +262,8 @@ LATER: dict[str, str] = {
 
 # Old module or name → what to do here instead.
 INSTEAD: dict[str, str] = {
+    "ultralytics.utils.loss.KeypointLoss": "sightline.losses.terms.keypoints.keypoint_similarity_loss",
+    "ultralytics.utils.metrics.kpt_iou": "sightline.metrics.keypoint_similarity.keypoint_similarity",
     "ultralytics.settings": "settings of a run are keywords; there is no settings file",
     "ultralytics.utils.SETTINGS": "settings of a run are keywords; there is no settings file",
     "ultralytics.checks": "run `sightline checks`",

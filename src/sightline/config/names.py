@@ -93,9 +93,6 @@ class Later(NamedTuple):
 
 # The one list of arguments that Ultralytics has and sightline does not have yet. Remove a row with its issue.
 LATER: dict[str, Later] = {
-    "pose": Later(12.0, "pose estimation"),
-    "kobj": Later(1.0, "pose estimation"),
-    "rle": Later(1.0, "pose estimation"),
     "overlap_mask": Later(True, "segmentation"),
     "mask_ratio": Later(4, "segmentation"),
     "retina_masks": Later(False, "segmentation"),

@@ -276,6 +276,27 @@ def keep_freed_memory() -> None:
     del block
 
 
+def check_flips(settings: Settings, spec: DatasetSpec) -> None:
+    """In a mirrored image left and right keypoints change names; without their order there can be no mirrored ones.
+
+    Raises:
+        SettingValueError: the user asks for some.
+    """
+    flips = [name for name in ("fliplr", "flipud") if getattr(settings, name) > 0]
+    if spec.flip_idx is not None or not flips:
+        return
+    reason = f"{spec.source} has keypoints, but no `flip_idx`, which says what each is called in a mirrored image"
+    asked = [name for name in flips if settings.is_user_set(name)]
+    if asked:
+        raise SettingValueError(
+            f"{asked[0]}={getattr(settings, asked[0]):g}: {reason}. Add it, for example flip_idx: [0, 2, 1] if points "
+            f"1 and 2 are left and right; [0, 1, 2, …] if no point has a side. Or leave {asked[0]} out."
+        )
+    for name in flips:
+        LOGGER.warning(f"{name}=0: {reason}.")
+        settings.assign(name, 0.0, origin="auto")
+
+
 def build_dataset(
     settings: Settings,
     spec: DatasetSpec,
@@ -308,6 +329,8 @@ def build_dataset(
         rect = settings.rect if train else settings.rect or settings.mode != "val" or not settings.is_user_set("rect")
     if train:
         _say_what_copy_paste_does(settings, index)
+        if "keypoints" in index.arrays:
+            check_flips(settings, spec)
     repeat = _repeats(settings, spec, index, rect=rect) if train else None
     guests = EVEN if repeat is None else Guests.weighted(repeat.images)
     pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx, guests=guests)

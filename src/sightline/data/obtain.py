@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sightline.data import samples
+from sightline.data import samples, samples_pose
 from sightline.data.archives import archive_stem, extract, is_archive
 from sightline.data.formats import coco, visdrone, voc
 from sightline.download import download, file_name, mirrored
@@ -41,7 +41,10 @@ CONVERSIONS: dict[str, Callable[[Path], None]] = {
     "visdrone": visdrone.convert,
     "coco": coco.convert,
 }
-MAKERS: dict[str, Callable[[Path], None]] = {"shapes": samples.write_shapes}
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "shapes": samples.write_shapes,
+    "shapes-pose": samples_pose.write_shapes,
+}
 YAML_SUFFIXES = (".yaml", ".yml")
 
 

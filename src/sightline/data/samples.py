@@ -67,25 +67,25 @@ def _write(folder: Path, split: str, i: int) -> None:
 def draw_scene(split: str, i: int) -> Scene:
     """Image `i` of a split, always the same."""
     rng = np.random.Generator(np.random.PCG64([SEED, list(COUNTS).index(split), i]))
-    image = _background(rng)
+    image = background(rng)
     owner = np.zeros((SIZE, SIZE), np.int32)  # which object a pixel belongs to, counted from 1
     areas: list[int] = []
     classes: list[int] = []
     wanted = 0 if i % BACKGROUNDS == BACKGROUNDS - 1 else int(rng.integers(1, 13))
     for _ in range(4 * wanted):  # a crowded image ends with fewer objects than wanted
         kind = int(rng.integers(len(CLASSES)))
-        placed = _place(rng, kind, owner, areas) if len(classes) < wanted else None
+        placed = place(rng, _polygon(rng, kind), owner, areas) if len(classes) < wanted else None
         if placed is None:
             continue
         coverage, inside, left, top = placed
-        _paint(rng, image, coverage, left, top)
+        paint(rng, image, coverage, left, top)
         height, width = inside.shape
         owner[top : top + height, left : left + width][inside] = len(classes) + 1
         classes.append(kind)
         areas.append(int(inside.sum()))
-    boxes = np.array([_box(owner == number) for number in range(1, len(classes) + 1)]).reshape(-1, 4)
+    boxes = np.array([box(owner == number) for number in range(1, len(classes) + 1)]).reshape(-1, 4)
     visible = np.array([(owner == number).sum() for number in range(1, len(classes) + 1)])
-    rows = np.concatenate([np.array(classes, float).reshape(-1, 1), _centred(boxes) / SIZE], axis=1)
+    rows = np.concatenate([np.array(classes, float).reshape(-1, 1), centred(boxes) / SIZE], axis=1)
     pixels = (image.clip(0, 255) / LEVELS).astype(np.uint8) * LEVELS
     return Scene(pixels, rows, 1 - visible / np.maximum(areas, 1))
 
@@ -99,7 +99,7 @@ def outline(kind: int) -> np.ndarray:
     if name == "cross":
         arm = 0.3
         quarter = np.array([[1, -arm], [1, arm], [arm, arm]])
-        return np.concatenate([quarter @ _turn(np.pi / 2 * k).T for k in range(4)])
+        return np.concatenate([quarter @ turn(np.pi / 2 * k).T for k in range(4)])
     count = {"circle": 40, "square": 4, "triangle": 3, "star": 10}[name]
     first = -np.pi / 4 if name == "square" else -np.pi / 2  # a square lies on its side, the others point up
     angles = first + 2 * np.pi * np.arange(count) / count
@@ -107,14 +107,14 @@ def outline(kind: int) -> np.ndarray:
     return np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
 
-def _turn(angle: float) -> np.ndarray:
+def turn(angle: float) -> np.ndarray:
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _polygon(rng: np.random.Generator, kind: int) -> np.ndarray:
     """(V, 2) corners in pixels around 0, tilted, stretched a little, of a size drawn for all classes alike."""
     stretch = np.array([1.0, rng.uniform(0.8, 1.25)])
-    corners = (outline(kind) * stretch) @ _turn(np.radians(rng.uniform(-TILT, TILT))).T
+    corners = (outline(kind) * stretch) @ turn(np.radians(rng.uniform(-TILT, TILT))).T
     small = rng.random() < 0.16
     longest = rng.uniform(14, SMALL - 1) if small else np.exp(rng.uniform(np.log(48), np.log(150)))
     sides = np.ptp(corners, axis=0)
@@ -140,14 +140,14 @@ def _coverage(corners: np.ndarray, width: int, height: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- placing
 
 
-def _place(
-    rng: np.random.Generator, kind: int, owner: np.ndarray, areas: Sequence[int]
+def place(
+    rng: np.random.Generator, corners: np.ndarray, owner: np.ndarray, areas: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray, int, int] | None:
     """A place for a new object: (coverage, inside, left, top), or None after a number of tries.
 
-    Some objects are put over the edge of another one, the others beside all of them.
+    Some objects are put over the edge of another one, the others beside all of them. `corners`, (V, 2) in pixels, are
+    moved, in place, to where they lie from (left, top) on.
     """
-    corners = _polygon(rng, kind)
     corners -= corners.min(axis=0) - 1
     width, height = (int(side) for side in np.ceil(corners.max(axis=0)) + 1)
     if max(width, height) > SIDES[1]:
@@ -160,8 +160,8 @@ def _place(
     for _ in range(40):
         left, top = int(rng.integers(0, SIZE - width + 1)), int(rng.integers(0, SIZE - height + 1))
         if over:
-            box = _box(owner == rng.integers(1, len(areas) + 1))
-            corner = box[[0, 1]] if rng.random() < 0.5 else box[[2, 3]]
+            other = box(owner == rng.integers(1, len(areas) + 1))
+            corner = other[[0, 1]] if rng.random() < 0.5 else other[[2, 3]]
             left, top = (np.array([left, top]) * 0.3 + (corner - [width / 2, height / 2]) * 0.7).astype(int)
             if not (0 <= left <= SIZE - width and 0 <= top <= SIZE - height):
                 continue
@@ -184,17 +184,17 @@ def _stays_clear(owner: np.ndarray, number: int, area: int, inside: np.ndarray, 
     visible[top : top + inside.shape[0], left : left + inside.shape[1]] &= ~inside
     if visible.sum() < (1 - MOST_HIDDEN) * area:
         return False
-    x1, y1, x2, y2 = _box(visible)
+    x1, y1, x2, y2 = box(visible)
     return min(x2 - x1, y2 - y1) >= SIDES[0] + 6  # small ones are hard enough without being covered
 
 
-def _box(mask: np.ndarray) -> np.ndarray:
+def box(mask: np.ndarray) -> np.ndarray:
     """(4,) xyxy around the True pixels."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=float)
 
 
-def _centred(boxes: np.ndarray) -> np.ndarray:
+def centred(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
@@ -226,7 +226,7 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(20, 235, 3)
 
 
-def _background(rng: np.random.Generator) -> np.ndarray:
+def background(rng: np.random.Generator) -> np.ndarray:
     """(320, 320, 3) float32: two or three colours mixed by noise, stripes or patches, with grain."""
     style = int(rng.integers(4))
     first = _colour(rng)
@@ -246,7 +246,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     return image
 
 
-def _paint(rng: np.random.Generator, image: np.ndarray, coverage: np.ndarray, left: int, top: int) -> None:
+def paint(rng: np.random.Generator, image: np.ndarray, coverage: np.ndarray, left: int, top: int) -> None:
     """Put an object over the image, in place; its colours stand out from what lies below."""
     height, width = coverage.shape
     patch = image[top : top + height, left : left + width]

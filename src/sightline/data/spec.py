@@ -22,6 +22,7 @@ from sightline.files import cache_folder
 from sightline.log import LOGGER
 
 SPLITS = ("train", "val", "test", "minival")
+SIGMAS = ("kpt_oks_sigmas", "kpt_sigmas")  # two names for one thing
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class DatasetSpec:
         names: class number → name, 0 … nc - 1.
         channels: of the images: 3 BGR, 1 grey, anything else as the file has it.
         kpt_shape: (K, 2 or 3) keypoints an object; flip_idx: the order of the keypoints in a mirrored image.
-        extra: the other keys of the file, as they were (kpt_names, kpt_oks_sigmas, …).
+        kpt_oks_sigmas: (K,) how far each keypoint may be off, relative to the object's size; None for the usual ones.
+        extra: the other keys of the file, as they were (kpt_names, …).
     """
 
     yaml_path: Path | None
@@ -46,6 +48,7 @@ class DatasetSpec:
     channels: int = 3
     kpt_shape: tuple[int, int] | None = None
     flip_idx: tuple[int, ...] | None = None
+    kpt_oks_sigmas: tuple[float, ...] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -87,6 +90,8 @@ class DatasetSpec:
             data["kpt_shape"] = list(self.kpt_shape)
         if self.flip_idx:
             data["flip_idx"] = list(self.flip_idx)
+        if self.kpt_oks_sigmas:
+            data["kpt_oks_sigmas"] = list(self.kpt_oks_sigmas)
         return data
 
     @classmethod
@@ -202,6 +207,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "names": (list, dict),
     "kpt_shape": (list,),
     "flip_idx": (list,),
+    **dict.fromkeys(SIGMAS, (list,)),
     "channels": (int,),
 }
 _SAID = {str: "text", list: "a list", dict: "a mapping", int: "a whole number"}
@@ -268,6 +274,7 @@ def _make(values: Mapping[str, Any], yaml_path: Path | None, root: Path) -> Data
         channels=channels,
         kpt_shape=kpt_shape,
         flip_idx=flip_idx,
+        kpt_oks_sigmas=_sigmas(values, kpt_shape, source),
         extra={key: value for key, value in values.items() if key not in known},
     )
 
@@ -314,6 +321,24 @@ def _keypoints(values: Mapping[str, Any], source: str) -> tuple[tuple[int, int] 
             f"{source}: `flip_idx` should have each of 0 … {shape[0] - 1} once, for {shape[0]} keypoints; found {flip}."
         )
     return (shape[0], shape[1]), tuple(int(i) for i in flip) if flip else None
+
+
+def _sigmas(values: Mapping[str, Any], kpt_shape: tuple[int, int] | None, source: str) -> tuple[float, ...] | None:
+    given = [name for name in SIGMAS if values.get(name) is not None]
+    if not given:
+        return None
+    name = given[0]
+    if len(given) > 1 and values[given[0]] != values[given[1]]:
+        raise DataError(f"{source}: `{given[0]}` and `{given[1]}` mean the same, but differ. Remove one of them.")
+    if kpt_shape is None:
+        raise DataError(f"{source}: `{name}` needs `kpt_shape: [K, 3]` beside it, for K keypoints.")
+    found = values[name]
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in found)
+    if len(found) != kpt_shape[0] or not numbers:
+        raise DataError(
+            f"{source}: `{name}` should have {kpt_shape[0]} numbers above 0, one a keypoint; found {found!r:.120}."
+        )
+    return tuple(float(value) for value in found)
 
 
 # ------------------------------------------------------------------------------------------------- paths

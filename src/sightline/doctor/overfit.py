@@ -16,6 +16,7 @@ from sightline.config.load import RECIPES
 from sightline.config.settings import AUTO, DEFAULT, Settings
 from sightline.data.index import build_index
 from sightline.data.spec import DatasetSpec, load_dataset_spec
+from sightline.doctor.task import settle_task
 from sightline.errors import DataError, UsageError
 from sightline.tasks import get_task
 
@@ -93,6 +94,7 @@ def overfit(settings: Settings, source: Any = None, *, trainer: Any = None, imag
     """
     if settings.data is None:
         raise UsageError("doctor overfit needs a data set: data=file.yaml, or data=shapes for the built-in one.")
+    settle_task(settings, source)
     spec = load_dataset_spec(settings.data, split="train")
     chosen, objects = _choose(settings, spec, images)
     steps = STEPS if settings.origin("epochs") in (DEFAULT, AUTO, *RECIPES) else settings.epochs

@@ -11,6 +11,7 @@ from sightline.config.settings import Settings
 from sightline.diagnosis.finding import Finding
 from sightline.diagnosis.plan import Plan, review
 from sightline.doctor.run import MARKS
+from sightline.doctor.task import settle_task
 from sightline.tasks import get_task
 
 
@@ -45,6 +46,7 @@ def examine(settings: Settings, source: Any = None) -> SettingsReport:
     Raises:
         SettingsError, DataError, MissingFileError: as the run itself would.
     """
+    settle_task(settings, source)
     trainer = get_task(settings.task).load("trainer")(cfg=settings)
     trainer.source = source
     with attention_kernel.restored():

@@ -27,7 +27,17 @@ from sightline.ops.anchors import decode_distances, make_anchors
 SHARED = "_shared_by_losses"
 
 # What a model without settings is trained with.
-DEFAULT_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5, "epochs": 100, "focal_gamma": 0.0, "label_smoothing": 0.0}
+DEFAULT_GAINS = {
+    "box": 7.5,
+    "cls": 0.5,
+    "dfl": 1.5,
+    "pose": 12.0,
+    "kobj": 1.0,
+    "rle": 1.0,
+    "epochs": 100,
+    "focal_gamma": 0.0,
+    "label_smoothing": 0.0,
+}
 
 Items = dict[str, Tensor]
 
@@ -62,7 +72,7 @@ class v8DetectionLoss:
     """
 
     def __init__(self, model: Any, tal_topk: int = 10, tal_topk2: int | None = None) -> None:
-        head = _head_of(model)
+        head = head_of(model)
         self.device: torch.device = next(model.parameters()).device
         self.hyp = _gains(model.args)
         self.stride: Tensor = head.stride
@@ -125,9 +135,18 @@ class v8DetectionLoss:
             ((B, A) bool positives; (B, A) int64 rows of their targets; (B, A, 4) target boxes xyxy in pixels; (A, 2)
             anchor points; (A, 1) strides), (3,) terms times gains, and the detached terms by name.
         """
+        targets, assignment, terms = self.detection_terms(preds, batch, **assign)
+        rows = assignment.target_gt_idx()
+        assigned = (assignment.fg_mask(), rows, _boxes_of(rows, targets.boxes), targets.points, targets.strides)
+        return assigned, terms, dict(zip(self.loss_names, terms.detach().unbind(), strict=True))
+
+    def detection_terms(
+        self, preds: Mapping[str, Any], batch: Mapping[str, Any], **assign: Any
+    ) -> tuple[Targets, Assignment, Tensor]:
+        """As `get_assigned_targets_and_loss`, the assignment as a list of the positives: (3,) terms times gains."""
         with torch.autocast(preds["boxes"].device.type, enabled=False):
             raw, logits = at_least_float32(preds["boxes"]), preds["scores"]
-            shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in preds["feats"]]
+            shapes = level_shapes(preds)
             image_hw = (shapes[0][0] * self.level_strides[0], shapes[0][1] * self.level_strides[0])
             targets = self._targets(batch, shapes, image_hw, raw)
             assignment, dense_scores = self._assign(raw, logits, targets, **assign)
@@ -145,15 +164,7 @@ class v8DetectionLoss:
                     distance_term / divisor * gains[2],
                 ]
             )
-            rows = assignment.target_gt_idx()
-            assigned = (
-                assignment.fg_mask(),
-                rows,
-                _boxes_of(rows, targets.boxes),
-                targets.points,
-                targets.strides,
-            )
-        return assigned, terms, dict(zip(self.loss_names, terms.detach().unbind(), strict=True))
+        return targets, assignment, terms
 
     def preprocess(self, targets: Tensor, batch_size: int, scale_tensor: Tensor) -> Tensor:
         """(N, 6) rows of image index, class and xywh → (B, M, 5) class and xyxy in pixels, on the host."""
@@ -238,7 +249,7 @@ class v8DetectionLoss:
     ) -> Tensor:
         """() cross-entropy of all anchors and classes, added up."""
         self._check_bce(logits.device)
-        gamma, smoothing = float(_read(self.hyp, "focal_gamma")), float(_read(self.hyp, "label_smoothing"))
+        gamma, smoothing = float(read_gain(self.hyp, "focal_gamma")), float(read_gain(self.hyp, "label_smoothing"))
         if dense_scores is None and _is_cross_entropy(self.bce):
             places = (assignment.image, labels, assignment.anchor, assignment.score)
             weights = None if self.class_weights is None else self.class_weights.view(-1)
@@ -297,6 +308,11 @@ class v8DetectionLoss:
         return (overlap * assignment.score).sum(), (distance * assignment.score).sum()
 
 
+def level_shapes(preds: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """(height, width) of each level."""
+    return [(int(level.shape[-2]), int(level.shape[-1])) for level in preds["feats"]]
+
+
 def _boxes_of(rows: Tensor, boxes: Tensor) -> Tensor:
     """(B, A) rows, (B, M, 4) → (B, A, 4); zeros if there is no target."""
     if not boxes.shape[1]:
@@ -321,7 +337,7 @@ def _expanded(weights: Tensor | None, classes: int) -> Tensor | None:
     return None if weights is None else weights.reshape(-1).expand(classes)
 
 
-def _read(hyp: Any, name: str) -> float:
+def read_gain(hyp: Any, name: str) -> float:
     """A number that an older or a hand-made object of gains may lack."""
     return getattr(hyp, name, DEFAULT_GAINS[name])
 
@@ -333,7 +349,7 @@ def _gains(args: Any) -> Any:
     return args
 
 
-def _head_of(model: Any) -> Any:
+def head_of(model: Any) -> Any:
     """The last layer, which gives the geometry.
 
     Raises:

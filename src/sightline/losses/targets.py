@@ -106,15 +106,29 @@ def pad_targets(rows: Tensor, batch_size: int, scale: Tensor) -> Tensor:
     image = rows[:, 0].long()  # (N,)
     if len(rows) and (int(image.min()) < 0 or int(image.max()) >= batch_size):
         raise DataError(_wrong_images(image, batch_size))
+    boxes = rows[:, 2:6] * scale
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return pad_rows(torch.cat([rows[:, 1:2], centre - half, centre + half], dim=1), image, batch_size)
+
+
+def pad_rows(rows: Tensor, image: Tensor, batch_size: int) -> Tensor:
+    """Sort rows into images, in the order that `pad_targets` gives them.
+
+    Args:
+        rows: (N, …) one for each target.
+        image: (N,) int64 which image of the batch it belongs to.
+        batch_size: B, number of images.
+
+    Returns:
+        (B, M, …); M is the largest number of targets of one image. Unused rows are zero.
+    """
     counts = torch.zeros(batch_size, dtype=torch.long, device=rows.device)
     counts.index_add_(0, image, torch.ones_like(image))
     most = int(counts.max()) if len(rows) else 0
-    padded = rows.new_zeros(batch_size, most, 5)
+    padded = rows.new_zeros(batch_size, most, *rows.shape[1:])
     order = image.argsort(stable=True)  # rows need not come grouped by image
     image = image[order]
     first_row = counts.cumsum(0) - counts  # (B,)
     slot = torch.arange(len(rows), device=rows.device) - first_row[image]
-    boxes = rows[order, 2:6] * scale
-    centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    padded[image, slot] = torch.cat([rows[order, 1:2], centre - half, centre + half], dim=1)
+    padded[image, slot] = rows[order]
     return padded

@@ -119,14 +119,22 @@ class DetMetrics:
     def _count(self, classes: np.ndarray) -> np.ndarray:
         return np.bincount(classes.astype(np.int64), minlength=len(self.names))
 
-    def _image_metrics(self, conf: float) -> dict[str, dict[str, float | int]]:
+    def _image_metrics(
+        self, conf: float, tp_of_images: list[np.ndarray] | None = None
+    ) -> dict[str, dict[str, float | int]]:
+        right_ones = self._tp if tp_of_images is None else tp_of_images
         names = distinct_names(self._paths)
         metrics = {}
-        for name, tp, scores, targets in zip(names, self._tp, self._conf, self._target_cls, strict=True):
+        for name, tp, scores, targets in zip(names, right_ones, self._conf, self._target_cls, strict=True):
             kept = scores > conf
             right = int(np.count_nonzero(tp[kept, 0]))
             metrics[name] = counts_to_metrics(right, int(np.count_nonzero(kept)), len(targets))
         return metrics
+
+    @property
+    def kinds(self) -> dict[str, Metric]:
+        """What is measured, by the word that files of curves begin with."""
+        return {"Box": self.box}
 
     @property
     def keys(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,19 @@ from torch import Tensor
 
 from sightline.errors import CheckpointError, ModelError
 from sightline.models.budget import Budget
-from sightline.models.network import DetectionModel, load_spec
+from sightline.models.network import DetectionModel, PoseModel, load_spec
 from sightline.models.rtdetr import RTDETRDetectionModel
 from sightline.models.spec import ModelSpec
 from sightline.models.weights import CLASS_BRANCHES, CLASS_EMBEDDING, class_width, head_prefix, is_folded, is_old_style
 from sightline.nn.heads.detect import DFL, Detect
 
 # The last layer of a description → the network class around it, so that a checkpoint says itself what to build.
-NETWORKS: dict[str, type[DetectionModel]] = {"Detect": DetectionModel, "RTDETRDecoder": RTDETRDetectionModel}
+NETWORKS: dict[str, type[DetectionModel]] = {
+    "Detect": DetectionModel,
+    "Pose": PoseModel,
+    "Pose26": PoseModel,
+    "RTDETRDecoder": RTDETRDetectionModel,
+}
 
 
 def build_model(
@@ -28,6 +34,7 @@ def build_model(
     names: Mapping[int, str] | Sequence[str] | None = None,
     scale: str | None = None,
     verbose: bool = False,
+    **own: Any,
 ) -> DetectionModel:
     """A freshly initialised network.
 
@@ -39,6 +46,7 @@ def build_model(
         names: class names.
         scale: letter of the size; None for the one in the name.
         verbose: log the summary line.
+        own: what the network of that head takes beside these, such as `kpt_shape` of a `PoseModel`.
 
     Raises:
         ModelError: unknown name, or a bad row; the message names the nearest names, or file and row.
@@ -49,7 +57,17 @@ def build_model(
         raise ModelError(
             f"{spec.head[-1].where}: the last row must be a head ({', '.join(NETWORKS)}), but is {spec.head[-1].block}."
         )
-    return network(spec, ch=ch, nc=nc, names=names, verbose=verbose)
+    strange = [name for name in own if name not in inspect.signature(network).parameters]
+    if strange:
+        raise ModelError(
+            f"{spec.file} describes a {network.__name__} (task={network.task}), which has no {strange[0]}. Use a "
+            f"description whose last row is one of {', '.join(_heads_with(strange[0]))}, such as yolo26n-pose.yaml."
+        )
+    return network(spec, ch=ch, nc=nc, names=names, verbose=verbose, **own)
+
+
+def _heads_with(argument: str) -> list[str]:
+    return [head for head, network in NETWORKS.items() if argument in inspect.signature(network).parameters]
 
 
 def build_from_state(
@@ -101,9 +119,10 @@ def reset_weights(network: DetectionModel) -> None:
         if isinstance(module, DFL):
             module.set_bins()
     if isinstance(head, Detect) and head.has_one2one and head.has_one2many:
-        head.one2one_cv2.load_state_dict(head.cv2.state_dict())
-        head.one2one_cv3.load_state_dict(head.cv3.state_dict())
-    head.init_biases()
+        for name in head.branches:
+            getattr(head, f"one2one_{name}").load_state_dict(getattr(head, name).state_dict())
+    if hasattr(head, "init_biases"):
+        head.init_biases()
 
 
 def _build_from_state(

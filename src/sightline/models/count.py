@@ -32,11 +32,12 @@ def layers(network: nn.Module) -> int:
     """Modules without children, as published counts have it.
 
     There all SiLU of a network are one object, and each copied branch (`one2one_…`) brought a copy of it along; here
-    every block has its own, so they are counted by that rule.
+    every block has its own, so they are counted by that rule. Those of the flow of a pose head are none of a block, and
+    their own objects there, too.
     """
     others, activations = 0, set()
     for name, module in network.named_modules():
-        if isinstance(module, nn.SiLU):
+        if isinstance(module, nn.SiLU) and ".flow_model." not in name:
             copied = re.search(r"one2one_\w+", name)
             activations.add(copied.group() if copied else "")
         elif not list(module.children()):

@@ -18,6 +18,7 @@ from sightline.nn.attention import C2PSA
 from sightline.nn.conv import Conv, DWConv
 from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
 from sightline.nn.heads.detect import Detect
+from sightline.nn.heads.pose import Pose, Pose26
 from sightline.nn.heads.rtdetr import RTDETRDecoder
 from sightline.nn.hgnet import HGBlock, HGStem, LightConv
 from sightline.nn.pooling import SPPF
@@ -54,6 +55,7 @@ class Context:
     reg_max: int
     end2end: bool
     old_style: bool  # of the head's class branches
+    kpt_shape: tuple[int, int] | None = None  # (K, D) of a pose head
 
 
 Arguments = dict[str, Any]
@@ -75,6 +77,7 @@ class Layer:
     stated: Mapping[str, Any] = field(default_factory=dict)  # what a row says even if its writer left it out
     joins: bool = False  # takes a list of maps
     head: bool = False
+    shared: tuple[str, ...] = ()  # arguments of a head that stand in the whole description, under the same name
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,14 +147,14 @@ def joining(make: type[nn.Module], *arguments: str, **stated: Any) -> Layer:
     return Layer(build, arguments, stated=stated, joins=True)
 
 
-def detection_head(make: type[nn.Module], *arguments: str) -> Layer:
-    """A head that learns the classes, the bins and the branches from the whole description."""
+def detection_head(make: type[nn.Module], *arguments: str, also: tuple[str, ...] = ()) -> Layer:
+    """A head that learns the classes, the bins and the branches from the whole description, and what `also` names."""
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
-        shared = {"nc": context.nc, "reg_max": context.reg_max, "end2end": context.end2end}
+        shared = {name: getattr(context, name) for name in ("nc", "reg_max", "end2end", *also)}
         return make(list(inputs), **{**given, **shared}, old_style=context.old_style), 0
 
-    return Layer(build, arguments, joins=True, head=True)
+    return Layer(build, (*arguments, *also), joins=True, head=True, shared=("nc", *also))
 
 
 def query_head(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = ()) -> Layer:
@@ -160,7 +163,7 @@ def query_head(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
         return make(list(inputs), **{**given, "nc": context.nc}), 0
 
-    return Layer(build, arguments, named, joins=True, head=True)
+    return Layer(build, arguments, named, joins=True, head=True, shared=("nc",))
 
 
 def from_torch(name: str) -> Layer | None:
@@ -218,6 +221,8 @@ LAYERS: dict[str, Layer] = {
     "nn.Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
     "Concat": joining(Concat, "axis", axis=1),
     "Detect": detection_head(Detect, "nc"),
+    "Pose": detection_head(Pose, "nc", also=("kpt_shape",)),
+    "Pose26": detection_head(Pose26, "nc", also=("kpt_shape",)),
     "RTDETRDecoder": query_head(
         RTDETRDecoder, "nc", "width", "queries", "points", "heads", "layers", "hidden", named=("denoising",)
     ),
@@ -231,7 +236,6 @@ ALIASES = {"Upsample": "nn.Upsample"}
 # Names that people's files hold and that come later. Remove a row with its issue.
 LATER: dict[str, str] = {
     **dict.fromkeys(["SCDown", "PSA", "C2fCIB", "v10Detect"], "YOLOv10"),
-    **dict.fromkeys(["Pose", "Pose26"], "pose estimation"),
     **dict.fromkeys(["Segment", "Segment26"], "segmentation"),
     **dict.fromkeys(["OBB", "OBB26"], "oriented boxes"),
     **dict.fromkeys(["Classify"], "classification"),

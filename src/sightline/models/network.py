@@ -18,6 +18,7 @@ from sightline.models.origin import Recorded
 from sightline.models.spec import ModelSpec, read_spec
 from sightline.models.weights import TransferReport, transfer
 from sightline.nn.heads.detect import Detect
+from sightline.nn.heads.pose import Pose26
 
 
 class DetectionModel(Recorded):
@@ -178,6 +179,44 @@ class DetectionModel(Recorded):
     def __getstate__(self) -> dict[str, Any]:
         # Copies (the EMA) and files start without a criterion: it holds tensors, settings and a schedule of this run.
         return {**self.__dict__, "criterion": None}
+
+
+class PoseModel(DetectionModel):
+    """A detector that gives each object K keypoints, too: see the head `Pose`."""
+
+    task = "pose"
+
+    def __init__(
+        self,
+        cfg: str | Path | Mapping[str, Any] | ModelSpec = "yolo26n-pose.yaml",
+        ch: int | None = None,
+        nc: int | None = None,
+        verbose: bool = True,
+        *,
+        names: Mapping[int, str] | Sequence[str] | None = None,
+        scale: str | None = None,
+        kpt_shape: Sequence[int] | None = None,
+    ) -> None:
+        """
+        Args:
+            kpt_shape: (K, 2 or 3) of the data; None for the description's own.
+            cfg, ch, nc, verbose, names, scale: as `DetectionModel`.
+        """
+        spec = load_spec(cfg, scale=scale).with_changes(nc=None, channels=None, kpt_shape=kpt_shape)
+        super().__init__(spec, ch, nc, verbose, names=names)
+        self.kpt_oks_sigmas: list[float] | None = None  # of the data set; set by the trainer, None for the usual ones
+
+    @property
+    def kpt_shape(self) -> tuple[int, int]:
+        """(K, D): keypoints of an object, and 2 (x, y) or 3 (x, y, visibility) numbers for each."""
+        return self.head.kpt_shape
+
+    def init_criterion(self) -> Any:
+        from sightline.losses.end_to_end import E2ELoss
+        from sightline.losses.pose import PoseLoss26, v8PoseLoss
+
+        loss = PoseLoss26 if isinstance(self.head, Pose26) else v8PoseLoss
+        return E2ELoss(self, loss) if self.end2end else loss(self)
 
 
 def load_spec(cfg: str | Path | Mapping[str, Any] | ModelSpec, *, scale: str | None = None) -> ModelSpec:

@@ -111,7 +111,14 @@ def own_class_of(origin: Origin | None, file: str | Path, like: nn.Module | None
 
 
 def build_as(
-    kind: type[nn.Module], cfg: Any, *, nc: int | None, names: Any, ch: int | None = None, arguments: Any = None
+    kind: type[nn.Module],
+    cfg: Any,
+    *,
+    nc: int | None,
+    names: Any,
+    ch: int | None = None,
+    arguments: Any = None,
+    **own: Any,
 ) -> DetectionModel:
     """A freshly initialised network of a user's subclass of DetectionModel.
 
@@ -120,6 +127,7 @@ def build_as(
         cfg: the description.
         nc, names, ch: as for `build_model`.
         arguments: what else its constructor was given.
+        own: as for `build_model`.
 
     Raises:
         ModelError: its constructor does not take that.
@@ -128,7 +136,7 @@ def build_as(
     more = {name: value for name, value in (arguments or {}).items() if name not in GIVEN}
     parameters = inspect.signature(kind).parameters
     takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-    given = {name: value for name, value in {**known, **more}.items() if takes_all or name in parameters}
+    given = {name: value for name, value in {**known, **more, **own}.items() if takes_all or name in parameters}
     try:
         network = kind(**given)
     except ModelError:

@@ -24,6 +24,7 @@ KNOWN_KEYS = (
     *("depth_multiple", "width_multiple", "kpt_shape", "task", "ch"),
 )
 NORMS = ("bn", "gn")  # BatchNorm, which blocks have anyway, or GroupNorm in its place
+DESCRIPTION_DEFAULTS = {"nc": 80}
 ROW_KEYS = ("block", "from", "repeats", "name")
 MAX_ROWS = 1000  # the longest published description has 40
 NOT_GIVEN = "None"  # an argument left at its default, as the reference's files write it
@@ -63,13 +64,21 @@ class ModelSpec:
     reg_max: int
     file: str
     extra: Mapping[str, Any] = field(default_factory=dict)  # further keys, kept as they are
+    kpt_shape: tuple[int, int] | None = None  # (K, D) of a pose head
 
     @property
     def layers(self) -> tuple[LayerSpec, ...]:
         return self.backbone + self.head
 
-    def with_changes(self, *, nc: int | None, channels: int | None) -> ModelSpec:
-        return replace(self, nc=self.nc if nc is None else nc, channels=self.channels if channels is None else channels)
+    def with_changes(
+        self, *, nc: int | None, channels: int | None, kpt_shape: Sequence[int] | None = None
+    ) -> ModelSpec:
+        return replace(
+            self,
+            nc=self.nc if nc is None else nc,
+            channels=self.channels if channels is None else channels,
+            kpt_shape=self.kpt_shape if kpt_shape is None else _keypoints(kpt_shape, self.file),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the reference's layout: what `model.yaml` and checkpoints hold. Reads back as it was."""
@@ -78,6 +87,7 @@ class ModelSpec:
             "nc": self.nc,
             "end2end": self.end2end,
             "reg_max": self.reg_max,
+            **({} if self.kpt_shape is None else {"kpt_shape": list(self.kpt_shape)}),
             "scales": scales,
             **self.extra,
             "backbone": [layer.row() for layer in self.backbone],
@@ -138,10 +148,9 @@ def read_spec(
     if data.get("norm", "bn") not in NORMS:
         raise ModelError(f"{file}: norm is {data['norm']!r}; it must be {' or '.join(NORMS)}.")
     scales = _scales(data, file)
+    kpt_shape = None if data.get("kpt_shape") is None else _keypoints(data["kpt_shape"], file)
     backbone, head = _rows(data, file)
-    kept = {
-        key: data[key] for key in data if key in ("activation", "norm", "kpt_shape", "names", "task") or key in unknown
-    }
+    kept = {key: data[key] for key in data if key in ("activation", "norm", "names", "task") or key in unknown}
     return ModelSpec(
         backbone=backbone,
         head=head,
@@ -153,6 +162,7 @@ def read_spec(
         reg_max=reg_max,
         file=name,
         extra=kept,
+        kpt_shape=kpt_shape,
     )
 
 
@@ -187,6 +197,16 @@ def _chosen(scales: Mapping[str, Scale], letter: Any, file: str) -> Scale:
     if not isinstance(letter, str) or letter not in scales:
         raise ModelError(f"{file} has no size {letter!r}. There is: {', '.join(filter(None, scales)) or 'only one'}.")
     return scales[letter]
+
+
+def _keypoints(value: Any, file: str) -> tuple[int, int]:
+    """(K, D) of a pose head."""
+    fits = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    if not fits or not all(_is_count(each) for each in value) or value[1] not in (2, 3):
+        raise ModelError(
+            f"{file}: kpt_shape is {value!r}; give [K, 2] for K keypoints of x and y, or [K, 3] with visibility."
+        )
+    return int(value[0]), int(value[1])
 
 
 def _rows(data: Mapping[str, Any], file: str) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec, ...]]:
@@ -253,16 +273,25 @@ def _arguments(block: str, given: Any, where: str, data: Mapping[str, Any]) -> d
             given = layers.positional(block, values)
         except ValueError as problem:
             raise ModelError(f"{where}: {problem}.") from None
-    classes, nc = given.get("nc", "nc"), data.get("nc", 80)
-    if kind.head and classes not in ("nc", NOT_GIVEN, nc):
-        raise ModelError(f"{where}: {block} is for {classes!r} classes, but nc is {nc}. Write nc here.")
+    for name in kind.shared:
+        said, whole = given.get(name, name), data.get(name, DESCRIPTION_DEFAULTS.get(name))
+        if whole is None:
+            raise ModelError(f"{where}: {block} needs {name} beside nc, for example  {name}: [17, 3].")
+        if said not in (name, NOT_GIVEN) and _plain(said) != _plain(whole):
+            meant = (
+                f"is for {said!r} classes, but nc is" if name == "nc" else f"has {name} {said!r}, but the model's is"
+            )
+            raise ModelError(f"{where}: {block} {meant} {whole}. Write {name} here.")
     empty = [name for name, value in given.items() if value is None and name not in ("padding", "size")]
     if empty:
         raise ModelError(f"{where}: {block} has no value for {empty[0]}.")
     arguments = {name: value for name, value in given.items() if value not in (None, NOT_GIVEN)}
-    if kind.head:
-        arguments["nc"] = "nc"  # that of the whole description, which the caller may change
+    arguments.update({name: name for name in kind.shared})  # those of the whole description, which may be changed
     return {**kind.stated, **arguments}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _source(value: Any, where: str, index: int, names: Mapping[str, int], *, several: bool) -> int | tuple[int, ...]:

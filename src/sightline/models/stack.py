@@ -38,6 +38,7 @@ def make_layers(spec: ModelSpec) -> nn.Sequential:
         reg_max=spec.reg_max,
         end2end=spec.end2end,
         old_style=not any(layer.block in NEW_STYLE for layer in spec.layers),
+        kpt_shape=spec.kpt_shape,
     )
     widths: list[int] = []
     made: list[nn.Module] = []

@@ -50,6 +50,8 @@ class TransferReport:
             parts.append(self.first_conv)
         if self.missing:
             parts.append(f"not transferred: {_some(self.missing)}")
+        if self.unused:
+            parts.append(f"{len(self.unused)} of the source have no place here")
         return "; ".join(parts)
 
 

@@ -20,9 +20,11 @@ from sightline.errors import MissingExtraError, OutputError, SettingValueError
 from sightline.ops.boxes import clip_boxes
 from sightline.structures.boxes import Array, Boxes, as_numpy
 from sightline.structures.draw import Colour, class_colour, default_line_width, default_text_size, draw_boxes
+from sightline.structures.keypoints import Keypoints
 from sightline.structures.pictures import Picture, check_display, has_windows, show_picture, write_picture
+from sightline.structures.skeleton import draw_keypoints
 
-__all__ = ["Boxes", "Results"]
+__all__ = ["Boxes", "Keypoints", "Results"]
 
 
 class Results:
@@ -34,7 +36,8 @@ class Results:
         path: of the file or stream; "image0.jpg" and so on for pictures from memory.
         names: class number → name; a plain list is numbered from 0.
         boxes: `Boxes`, or None.
-        masks, keypoints, obb, probs: None; tasks that fill them come later.
+        keypoints: `Keypoints`, one row for each of `boxes`, or None.
+        masks, obb, probs: None; tasks that fill them come later.
         speed: milliseconds of this picture for "preprocess", "inference" and "postprocess".
         save_dir: the folder of the run that found the objects, or None when nothing is saved.
     """
@@ -46,6 +49,7 @@ class Results:
         names: Mapping[int, str] | Sequence[str],
         boxes: Array | None = None,
         *,
+        keypoints: Array | None = None,
         speed: Mapping[str, float | None] | None = None,
         save_dir: Path | None = None,
     ) -> None:
@@ -53,7 +57,7 @@ class Results:
         self.orig_shape: tuple[int, int] = (int(orig_img.shape[0]), int(orig_img.shape[1]))
         self.boxes = None if boxes is None else Boxes(boxes, self.orig_shape)
         self.masks: None = None
-        self.keypoints: None = None
+        self.keypoints = None if keypoints is None else Keypoints(keypoints, self.orig_shape)
         self.obb: None = None
         self.probs: None = None
         self.speed = dict(speed) if speed else {"preprocess": None, "inference": None, "postprocess": None}
@@ -64,35 +68,38 @@ class Results:
     # ---- how many, which, where they live -----------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return 0 if self.boxes is None else len(self.boxes)
+        found: Boxes | Keypoints | None = self.keypoints if self.boxes is None else self.boxes
+        return 0 if found is None else len(found)
 
     def __getitem__(self, index: Any) -> Results:
         """The same picture with only these objects: an index, a slice, a list or a mask."""
-        return self._with_boxes(lambda boxes: boxes[index])
+        return self._changed(lambda found: found[index])
 
     def __repr__(self) -> str:
         height, width = self.orig_shape
         return f"Results({self.path!r}, {width}x{height}: {self.verbose().rstrip(', ')})"
 
     def cpu(self) -> Results:
-        return self._with_boxes(Boxes.cpu)
+        return self._changed(lambda found: found.cpu())
 
     def numpy(self) -> Results:
-        return self._with_boxes(Boxes.numpy)
+        return self._changed(lambda found: found.numpy())
 
     def cuda(self) -> Results:
-        return self._with_boxes(Boxes.cuda)
+        return self._changed(lambda found: found.cuda())
 
     def to(self, *args: Any, **kwargs: Any) -> Results:
         """As `Tensor.to`, for everything that was found."""
-        return self._with_boxes(lambda boxes: boxes.to(*args, **kwargs))
+        return self._changed(lambda found: found.to(*args, **kwargs))
 
     def new(self) -> Results:
         """The same picture, nothing found yet."""
         return Results(self.orig_img, self.path, self.names, speed=self.speed, save_dir=self.save_dir)
 
-    def update(self, boxes: Array | None = None) -> None:
+    def update(self, boxes: Array | None = None, keypoints: Array | None = None) -> None:
         """Replace what was found. Boxes are moved into the picture; None leaves them as they are."""
+        if keypoints is not None:
+            self.keypoints = Keypoints(keypoints, self.orig_shape)
         if boxes is not None:
             replaced = Boxes(boxes, self.orig_shape)
             clipped = clip_boxes(cast(Any, replaced.xyxy), self.orig_shape)
@@ -103,9 +110,10 @@ class Results:
             )
             self.boxes = Boxes(joined, self.orig_shape)
 
-    def _with_boxes(self, change: Callable[[Boxes], Boxes]) -> Results:
+    def _changed(self, change: Callable[[Any], Any]) -> Results:
         changed = self.new()
         changed.boxes = None if self.boxes is None else change(self.boxes)
+        changed.keypoints = None if self.keypoints is None else change(self.keypoints)
         return changed
 
     # ---- as words and tables --------------------------------------------------------------------------------------
@@ -121,7 +129,8 @@ class Results:
         )
 
     def summary(self, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-        """One dict an object: name, class, confidence, box {x1, y1, x2, y2} and, when tracking, track_id.
+        """One dict an object: name, class, confidence, box {x1, y1, x2, y2}, when tracking track_id, and of a pose
+        model keypoints {x, y[, visible]}, a list of K numbers each.
 
         Args:
             normalize: divide coordinates by the width and height of the picture.
@@ -139,6 +148,9 @@ class Results:
         if self.boxes.id is not None:
             for row, track in zip(rows, as_numpy(self.boxes.id).astype(int).tolist(), strict=True):
                 row["track_id"] = track
+        for row, points in zip(rows, self._keypoint_rows(normalize=normalize), strict=False):
+            columns = np.round(points, decimals).T.tolist()
+            row["keypoints"] = dict(zip(("x", "y", "visible"), columns, strict=False))
         return rows
 
     def to_df(self, normalize: bool = False, decimals: int = 5) -> Any:
@@ -157,14 +169,24 @@ class Results:
         return polars.DataFrame(self.summary(normalize=normalize, decimals=decimals))
 
     def to_csv(self, normalize: bool = False, decimals: int = 5) -> str:
-        """`summary` as CSV text, one row an object: name, class, confidence, x1, y1, x2, y2[, track_id]."""
+        """`summary` as CSV text, one row an object: name, class, confidence, x1, y1, x2, y2[, track_id], and for every
+        keypoint kpt0_x, kpt0_y[, kpt0_visible]."""
         flat = [
-            {key: value for key, value in row.items() if key != "box"} | row["box"]
+            {key: value for key, value in row.items() if key not in ("box", "keypoints")}
+            | row["box"]
+            | {
+                f"kpt{number}_{name}": value
+                for name, values in row.get("keypoints", {}).items()
+                for number, value in enumerate(values)
+            }
             for row in self.summary(normalize=normalize, decimals=decimals)
         ]
         columns = ["name", "class", "confidence", "x1", "y1", "x2", "y2"]
         if self.boxes is not None and self.boxes.is_track:
             columns.append("track_id")
+        if self.keypoints is not None:
+            numbers = ("x", "y", "visible")[: self.keypoints.shape[2]]
+            columns += [f"kpt{number}_{name}" for number in range(self.keypoints.shape[1]) for name in numbers]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
@@ -206,7 +228,9 @@ class Results:
             font: path or name of a TrueType font.
             pil: return a PIL image (RGB) instead of an array.
             img: draw on this (H, W, 3) BGR picture instead.
-            kpt_radius, kpt_line, masks, probs: for the tasks that have them; without effect on boxes.
+            kpt_radius: pixels of a keypoint's dot.
+            kpt_line: draw the limbs of people (17 keypoints).
+            masks, probs: for the tasks that have them; without effect on boxes.
             labels: write names.
             boxes: draw boxes.
             show, save, filename: also show the picture, or save it (as `save`).
@@ -222,8 +246,8 @@ class Results:
         if color_mode not in ("class", "instance"):
             raise SettingValueError(f"color_mode={color_mode!r}: allowed are 'class' and 'instance'.")
         picture = _colour_copy(self.orig_img if img is None else img)
+        width = max(round(line_width), 1) if line_width else default_line_width(picture.shape)
         if boxes and self.boxes is not None:
-            width = max(round(line_width), 1) if line_width else default_line_width(picture.shape)
             classes = as_numpy(self.boxes.cls).astype(int).tolist()
             draw_boxes(
                 picture,
@@ -235,6 +259,9 @@ class Results:
                 text_colour=txt_color,
                 font=font,
             )
+        if self.keypoints is not None:
+            points = as_numpy(self.keypoints.data)
+            draw_keypoints(picture, points, radius=max(kpt_radius, 1), line_width=width, limbs=kpt_line)
         if show:
             _show(picture, self.path)
         if save:
@@ -295,6 +322,8 @@ class Results:
     def save_txt(self, txt_file: str | os.PathLike[str], save_conf: bool = False, *, append: bool = False) -> str:
         """Write one row an object: `class x y width height [confidence] [track id]`, normalised centre and size.
 
+        Keypoints, `x y [confidence]` each, come before the confidence of the object.
+
         Nothing is written without objects; a file of an earlier call is then removed, so that what lies there always is
         this result.
 
@@ -350,11 +379,20 @@ class Results:
         if self.boxes is None:
             return []
         columns = [as_numpy(self.boxes.cls)[:, None], as_numpy(self.boxes.xywhn)]
+        if self.keypoints is not None:
+            columns.append(self._keypoint_rows(normalize=True).reshape(len(self), -1))
         if save_conf:
             columns.append(as_numpy(self.boxes.conf)[:, None])
         if self.boxes.id is not None:
             columns.append(as_numpy(self.boxes.id)[:, None])
         return [" ".join(f"{value:g}" for value in row) for row in np.concatenate(columns, axis=1).tolist()]
+
+    def _keypoint_rows(self, *, normalize: bool) -> Any:
+        """(N, K, 2 or 3) array; no rows without keypoints."""
+        if self.keypoints is None:
+            return np.zeros((0, 0, 2))
+        xy = as_numpy(self.keypoints.xyn if normalize else self.keypoints.xy)
+        return np.concatenate([xy, as_numpy(self.keypoints.data)[..., 2:]], axis=-1)
 
     def _default_filename(self) -> Path:
         return Path(f"results_{Path(self.path).name}")

@@ -65,13 +65,18 @@ class Labels:
         return self.moved(lambda boxes: boxes + offset, lambda points: points + offset[:2])
 
     def placed(self, x: float, y: float, right: float, bottom: float, left: float, top: float) -> Labels:
-        """`shifted`, then `clipped`, in one pass."""
+        """`shifted`, then `clipped`, in one pass. Keypoints beyond the frame are not labelled there."""
         offset = np.array([x, y] * 2, np.float32)
         low, high = np.array([left, top] * 2, np.float32), np.array([right, bottom] * 2, np.float32)
-        return self.moved(
+        placed = self.moved(
             lambda boxes: (boxes + offset).clip(low, high),
             lambda points: (points + offset[:2]).clip(low[:2], high[:2]),
         )
+        if placed.keypoints is None or self.keypoints is None:
+            return placed
+        cut = (self.keypoints[..., :2] + offset[:2] != placed.keypoints[..., :2]).any(axis=-1)
+        placed.keypoints[..., 2][cut] = 0
+        return placed
 
     def clipped(self, right: float, bottom: float, left: float = 0.0, top: float = 0.0) -> Labels:
         """With all coordinates moved into a frame, pixels. Nothing is dropped, visibility stays."""

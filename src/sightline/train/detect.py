@@ -23,9 +23,8 @@ from sightline.log import LOGGER
 from sightline.losses.targets import send_and_keep
 from sightline.losses.terms.class_weights import class_weights
 from sightline.models.budget import Budget
-from sightline.models.build import build_model
+from sightline.models.build import NETWORKS, build_model
 from sightline.models.contract import check_network, check_task, is_described, largest_stride
-from sightline.models.network import DetectionModel
 from sightline.models.origin import arguments_of
 from sightline.models.rebuild import build_as, check_layers, own_class_of
 from sightline.models.weights import transfer
@@ -79,7 +78,7 @@ class DetectionTrainer(BaseTrainer):
                 self.source = network_of(loaded)
         weights = self.source if self.args.pretrained else None
         if isinstance(self.args.pretrained, str):
-            weights = self._weights(self.args.pretrained)
+            weights = read_weights(download.fetch_weights(self.args.pretrained))  # of any task: what fits is told
         given = self.source
         if isinstance(given, nn.Module) and not is_described(given):
             weights = given if weights is None else weights  # get_model says what cannot be
@@ -119,19 +118,26 @@ class DetectionTrainer(BaseTrainer):
 
     def _build(self, cfg: Any, given: nn.Module | None, file: WeightsFile | None) -> nn.Module:
         """A fresh network, of the class that the given one or the one in the file has."""
-        data = {"nc": self.data["nc"], "ch": self.data["channels"], "names": self.data["names"]}
+        data = self._model_arguments()
         kind = type(given) if given is not None else None
         arguments = None if given is None else arguments_of(given)[0]
         if file is not None and file.origin is not None:
             kind, arguments = own_class_of(file.origin, file.path), file.origin.arguments
-        if kind is None or kind is DetectionModel:
+        if kind is None or kind in NETWORKS.values():
             return build_model(cfg, **data)
         return build_as(kind, cfg, **data, arguments=arguments)
+
+    def _model_arguments(self) -> dict[str, Any]:
+        """What a network is built with that the data decides, by the names of `build_model`."""
+        return {"nc": self.data["nc"], "ch": self.data["channels"], "names": self.data["names"]}
 
     def _weights(self, name: str) -> WeightsFile:
         weights = read_weights(download.fetch_weights(name))
         if weights.task not in (None, self.task):
-            raise ModelError(f"{name} holds a model for task={weights.task}, but this run trains task={self.task}.")
+            raise ModelError(
+                f"{name} holds a model for task={weights.task}, but this run trains task={self.task}. To take over "
+                f"what fits, name a description for that task as model=, and pretrained={name}."
+            )
         return weights
 
     def set_model_attributes(self) -> None:

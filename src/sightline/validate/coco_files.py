@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import DataError
-from sightline.metrics.coco import annotations_from_labels, evaluate_boxes
+from sightline.metrics.coco import annotations_from_labels, evaluate_boxes, evaluate_keypoints
 
 # COCO numbers its 80 classes up to 90; these numbers were never used.
 _UNUSED_COCO_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -23,9 +23,18 @@ class CocoRecord:
     Args:
         names: class index → name.
         category_ids: the number of each class in predictions.json; None counts from 1.
+        sigmas: (K,) of the keypoints; None for boxes without.
     """
 
-    def __init__(self, names: Mapping[int, str], category_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        category_ids: Sequence[int] | None = None,
+        *,
+        sigmas: Sequence[float] | None = None,
+    ) -> None:
+        self.sigmas = sigmas
+        self._true_keypoints: list[np.ndarray] = []  # (N, K, 3) of each image
         self.names = dict(names)
         self.category_ids = list(category_ids or range(1, len(self.names) + 1))
         self.rows: list[dict[str, Any]] = []  # of predictions.json
@@ -44,10 +53,13 @@ class CocoRecord:
         classes: np.ndarray,
         true_boxes: np.ndarray,
         true_classes: np.ndarray,
+        keypoints: np.ndarray | None = None,
+        true_keypoints: np.ndarray | None = None,
     ) -> None:
-        """Add one image; boxes are (N, 4) left, top, width, height."""
+        """Add one image; boxes are (N, 4) left, top, width, height, keypoints (N, K, 2 or 3)."""
         file = Path(path)
         image_id = int(file.stem) if file.stem.isdecimal() else file.stem
+        first = len(self.rows)
         for box, score, class_ in zip(boxes.tolist(), scores.tolist(), classes.astype(int).tolist(), strict=True):
             self.rows.append(
                 {
@@ -60,12 +72,17 @@ class CocoRecord:
             )
             self._row_images.append(len(self._images))
             self._row_classes.append(class_)
+        if keypoints is not None and true_keypoints is not None:
+            for row, points in zip(self.rows[first:], keypoints, strict=True):
+                row["keypoints"] = _flat(points)
+            self._true_keypoints.append(true_keypoints)
         self._images.append((len(self._images) + 1, file.name, shape_hw, true_classes, true_boxes))
         self._paths.append(str(path))
 
     def reset(self) -> None:
         """Forget all images."""
-        for collected in (self.rows, self._row_images, self._row_classes, self._images, self._paths):
+        lists: tuple[list[Any], ...] = (self.rows, self._row_images, self._row_classes, self._images, self._paths)
+        for collected in (*lists, self._true_keypoints):
             collected.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,6 +93,7 @@ class CocoRecord:
             "row_classes": list(self._row_classes),
             "images": list(self._images),
             "paths": list(self._paths),
+            "true_keypoints": list(self._true_keypoints),
         }
 
     def merge(self, state: Mapping[str, Any]) -> None:
@@ -86,11 +104,16 @@ class CocoRecord:
         self._row_classes += state["row_classes"]
         self._images += [(before + number, *rest) for number, *rest in state["images"]]
         self._paths += state["paths"]
+        self._true_keypoints += state["true_keypoints"]
 
     def evaluate(self, annotations: CocoAnnotations | None) -> dict[str, float]:
-        """The COCO numbers of the rows, against an annotation file or, with None, against the labels."""
+        """The COCO numbers of the rows, against an annotation file or, with None, against the labels.
+
+        Those of keypoints are called pose_AP and so on.
+        """
         if annotations is None:
-            truth = annotations_from_labels(self._images, self.names)
+            keypoints = None if self.sigmas is None else self._true_keypoints
+            truth = annotations_from_labels(self._images, self.names, keypoints)
             image_ids: list[Any] = [image[0] for image in self._images]
             category_ids: list[Any] = [number + 1 for number in self.names]
         else:
@@ -101,7 +124,18 @@ class CocoRecord:
             {**row, "image_id": image_ids[image], "category_id": category_ids[class_]}
             for row, image, class_ in zip(self.rows, self._row_images, self._row_classes, strict=True)
         ]
-        return evaluate_boxes(truth, rows, image_ids=image_ids)
+        found = evaluate_boxes(truth, rows, image_ids=image_ids)
+        if self.sigmas is not None:
+            points = evaluate_keypoints(truth, rows, sigmas=self.sigmas, image_ids=image_ids)
+            found |= {f"pose_{name}": value for name, value in points.items()}
+        return found
+
+
+def _flat(points: np.ndarray) -> list[float]:
+    """(K, 2 or 3) → x, y, score of each point in a row; the score is 1 where the model does not say."""
+    if points.shape[1] == 2:
+        points = np.concatenate([points, np.ones_like(points[:, :1])], axis=1)
+    return [round(value, 3) for value in points.reshape(-1).tolist()]
 
 
 class CocoAnnotations:
@@ -151,12 +185,14 @@ class CocoAnnotations:
         return [ids[name] for name in wanted]
 
 
-def find_annotations(root: Path | None, split: str, image_folder: str | None = None) -> Path | None:
+def find_annotations(
+    root: Path | None, split: str, image_folder: str | None = None, *, kind: str = "instances"
+) -> Path | None:
     """The annotation file of a split below the root of a data set, if there is one.
 
-    Looks for `annotations/<split>.json`, then `annotations/instances_<image folder>.json` (the names of COCO).
+    Looks for `annotations/<split>.json`, then `annotations/<kind>_<image folder>.json` (the names of COCO).
     """
     if root is None:
         return None
-    names = [f"{split}.json"] + ([f"instances_{image_folder}.json"] if image_folder else [])
+    names = [f"{split}.json"] + ([f"{kind}_{image_folder}.json"] if image_folder else [])
     return next((path for name in names if (path := Path(root) / "annotations" / name).is_file()), None)

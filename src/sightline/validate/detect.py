@@ -28,6 +28,7 @@ from sightline.metrics.confusion import ConfusionMatrix
 from sightline.metrics.detect import DetMetrics
 from sightline.metrics.logged import chosen_keys, loggable_keys, logged_values
 from sightline.metrics.matching import IOU_THRESHOLDS, match_predictions
+from sightline.metrics.metric import Metric
 from sightline.ops.boxes import scale_boxes, xywhn_to_xyxy, xyxy_to_ltwh
 from sightline.ops.iou import pairwise_iou
 from sightline.structures.results import Results
@@ -55,6 +56,7 @@ class DetectionValidator(BaseValidator):
     """
 
     task = "detect"
+    annotations_kind = "instances"  # the first word of COCO's annotation files
 
     def __init__(
         self,
@@ -136,19 +138,32 @@ class DetectionValidator(BaseValidator):
     def init_metrics(self, model: TorchModel) -> None:
         """Empty metrics; the annotation file is checked now, not after the last batch."""
         self.nc = len(self.names)
-        self.metrics = DetMetrics(self.names, self.save_dir or ".")
+        self.metrics = self.make_metrics()
         self.confusion_matrix = ConfusionMatrix(self.names)
         self._coco = self._annotations = None
         index = self._label_index()
         folders = {os.path.dirname(path) for path in index.paths} if index is not None else set()
         self._image_root = os.path.commonpath(folders) if folders else ""
         if self.args.coco_eval or (self.args.save_json and not self.training):
-            self._coco = CocoRecord(self.names, COCO_CATEGORY_IDS if self._is_coco() else None)
+            self._coco = self.make_coco_record(COCO_CATEGORY_IDS if self._is_coco() else None)
         if self.args.coco_eval:
             self._annotations = self._find_annotations()
 
+    @property
+    def coco_names(self) -> list[str]:
+        """The numbers of the COCO evaluation."""
+        return list(COCO_NAMES)
+
+    def make_metrics(self) -> DetMetrics:
+        """An empty metrics object."""
+        return DetMetrics(self.names, self.save_dir or ".")
+
+    def make_coco_record(self, category_ids: list[int] | None) -> CocoRecord:
+        """What predictions.json and the COCO evaluation are made from."""
+        return CocoRecord(self.names, category_ids)
+
     def loggable_keys(self, names: Mapping[int, str]) -> list[str]:
-        coco = [f"metrics/coco/{name}" for name in COCO_NAMES] if self.args.coco_eval else []
+        coco = [f"metrics/coco/{name}" for name in self.coco_names] if self.args.coco_eval else []
         return [*loggable_keys(names), *coco]
 
     def logged_keys(self, names: Mapping[int, str]) -> list[str]:
@@ -208,17 +223,32 @@ class DetectionValidator(BaseValidator):
 
     def update_metrics(self, preds: list[dict[str, Tensor]], batch: dict[str, Any]) -> None:
         """Match the predictions of each image with its labels."""
-        height, width = batch["img"].shape[2:]
-        boxes = xywhn_to_xyxy(batch["bboxes"].cpu(), (height, width))  # (N, 4) pixels of the network input
-        classes, owner = batch["cls"].cpu().reshape(-1), batch["batch_idx"].cpu()
+        objects, owner = self.labelled(batch), batch["batch_idx"].cpu()
         for i, prediction in enumerate(preds):
             mine = owner == i
-            truth = {"bboxes": boxes[mine], "cls": classes[mine]}
+            truth = {name: value[mine] for name, value in objects.items()}
             self._check_labels(truth["cls"], batch, i)
             if self.classes is not None and not self.classes.known.all():
                 known = torch.from_numpy(self.classes.known)[truth["cls"].long()]
                 truth = {name: value[known] for name, value in truth.items()}
             self._update_image(prediction, truth, batch, i)
+
+    def labelled(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """All objects of a batch, on the host: bboxes (N, 4) xyxy in pixels of the network input, cls (N,)."""
+        height, width = batch["img"].shape[2:]
+        boxes = xywhn_to_xyxy(batch["bboxes"].cpu(), (height, width))
+        return {"bboxes": boxes, "cls": batch["cls"].cpu().reshape(-1)}
+
+    def matches(
+        self, prediction: dict[str, Tensor], truth: dict[str, Tensor], overlap: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Which predictions of an image are right: what the metrics take beside scores and classes.
+
+        Args:
+            prediction, truth: of one image, as `postprocess` and `labelled` give them.
+            overlap: (T, P) IoU of the boxes.
+        """
+        return {"tp": match_predictions(prediction["cls"].numpy(), truth["cls"].numpy(), overlap)}
 
     def _update_image(
         self, prediction: dict[str, Tensor], truth: dict[str, Tensor], batch: dict[str, Any], i: int
@@ -228,7 +258,7 @@ class DetectionValidator(BaseValidator):
         scores = prediction["conf"].numpy()
         path = str(batch["im_file"][i])
         self.metrics.update(
-            tp=match_predictions(predicted, true, overlap),
+            **self.matches(prediction, truth, overlap),
             conf=scores,
             pred_cls=predicted,
             target_cls=true,
@@ -302,7 +332,7 @@ class DetectionValidator(BaseValidator):
             self._warned_of_no_labels = True
         if self.training:
             return
-        row = "%22s" + "%11i" * 2 + "%11.3g" * 4
+        row = "%22s" + "%11i" * 2 + "%11.3g" * len(metrics.mean_results())
         LOGGER.info(self.get_desc())
         LOGGER.info(row % ("all", self.seen, total, *metrics.mean_results()))
         if self.args.verbose and self.nc > 1:
@@ -325,16 +355,21 @@ class DetectionValidator(BaseValidator):
     ) -> None:
         """Remember one image for predictions.json and the COCO evaluation."""
         assert self._coco is not None
-        self._coco.add(
-            str(batch["im_file"][i]),
-            batch["ori_shape"][i],
-            boxes=xyxy_to_ltwh(self._original_boxes(prediction["bboxes"], batch, i)).numpy(),
-            scores=prediction["conf"].numpy(),
-            classes=prediction["cls"].numpy(),
-            true_boxes=xyxy_to_ltwh(self._original_boxes(truth["bboxes"], batch, i)).numpy(),
-            true_classes=truth["cls"].numpy(),
-        )
+        parts = self.coco_parts(prediction, truth, batch, i)
+        self._coco.add(str(batch["im_file"][i]), batch["ori_shape"][i], **parts)
         self.jdict = self._coco.rows
+
+    def coco_parts(
+        self, prediction: dict[str, Tensor], truth: dict[str, Tensor], batch: dict[str, Any], i: int
+    ) -> dict[str, np.ndarray]:
+        """What `CocoRecord.add` takes of one image, in pixels of the original."""
+        return {
+            "boxes": xyxy_to_ltwh(self._original_boxes(prediction["bboxes"], batch, i)).numpy(),
+            "scores": prediction["conf"].numpy(),
+            "classes": prediction["cls"].numpy(),
+            "true_boxes": xyxy_to_ltwh(self._original_boxes(truth["bboxes"], batch, i)).numpy(),
+            "true_classes": truth["cls"].numpy(),
+        }
 
     def eval_json(self, stats: dict[str, float]) -> dict[str, float]:
         """Add the COCO numbers to the metrics, if `coco_eval` asks for them; returns all results."""
@@ -351,7 +386,8 @@ class DetectionValidator(BaseValidator):
         if not self.data or self.args.single_cls or self.args.classes is not None:
             return None
         folders = self._image_folders()
-        path = find_annotations(Path(self.data["path"]), self.split, folders[0].name if len(folders) == 1 else None)
+        folder = folders[0].name if len(folders) == 1 else None
+        path = find_annotations(Path(self.data["path"]), self.split, folder, kind=self.annotations_kind)
         if path is None:
             return None
         annotations = CocoAnnotations(path)
@@ -380,8 +416,12 @@ class DetectionValidator(BaseValidator):
         # Only the size of the picture is needed: a view of a single zero has any size and takes no memory.
         blank = np.broadcast_to(np.uint8(0), (*batch["ori_shape"][i], 3))
         name = Path(self._below_root(batch["im_file"][i])).with_suffix(".txt").name
-        result = Results(blank, batch["im_file"][i], self.names, boxes=rows)
+        result = Results(blank, batch["im_file"][i], self.names, boxes=rows, **self._more_results(prediction, batch, i))
         result.save_txt(self.save_dir / "labels" / name, save_conf=self.args.save_conf)
+
+    def _more_results(self, prediction: dict[str, Tensor], batch: dict[str, Any], i: int) -> dict[str, Any]:
+        """What `Results` takes beside boxes, in pixels of the original image."""
+        return {}
 
     def _draw_errors(
         self,
@@ -416,21 +456,24 @@ class DetectionValidator(BaseValidator):
     def plot_metrics(self) -> None:
         """Curves and confusion matrices."""
         assert self.save_dir is not None
-        box, classes = self.metrics.box, self.metrics.ap_class_index
-        precision = box.prec_values[: len(classes)]
-        plots.plot_pr_curve(
-            box.px, precision, box.all_ap, self.save_dir / "BoxPR_curve.png", self.names, classes=classes
-        )
-        for letter, curve, label in (
-            ("F1", box.f1_curve, "F1"),
-            ("P", box.p_curve, "Precision"),
-            ("R", box.r_curve, "Recall"),
-        ):
-            file = self.save_dir / f"Box{letter}_curve.png"
-            plots.plot_metric_curve(box.px, curve, file, self.names, ylabel=label, classes=classes)
+        for kind, metric in self.metrics.kinds.items():
+            self._plot_curves(kind, metric)
         for suffix, normalize in (("", False), ("_normalized", True)):
             file = self.save_dir / f"confusion_matrix{suffix}.png"
             plots.plot_confusion_matrix(self.confusion_matrix.matrix, file, self.names, normalize=normalize)
+
+    def _plot_curves(self, kind: str, metric: Metric) -> None:
+        assert self.save_dir is not None
+        classes = self.metrics.ap_class_index
+        precision, file = metric.prec_values[: len(classes)], self.save_dir / f"{kind}PR_curve.png"
+        plots.plot_pr_curve(metric.px, precision, metric.all_ap, file, self.names, classes=classes)
+        for letter, curve, label in (
+            ("F1", metric.f1_curve, "F1"),
+            ("P", metric.p_curve, "Precision"),
+            ("R", metric.r_curve, "Recall"),
+        ):
+            file = self.save_dir / f"{kind}{letter}_curve.png"
+            plots.plot_metric_curve(metric.px, curve, file, self.names, ylabel=label, classes=classes)
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
         """The labels of a batch."""

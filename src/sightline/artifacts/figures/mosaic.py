@@ -19,6 +19,7 @@ from sightline.structures.boxes import as_numpy
 from sightline.structures.draw import class_colour, draw_boxes, draw_text
 from sightline.structures.lettering import letters_of
 from sightline.structures.pictures import Picture, write_picture
+from sightline.structures.skeleton import draw_keypoints
 
 _SIDE = 1920  # pixels of the whole picture, at most
 _GAP, _CAPTION = 6, 20  # pixels between tiles, and above each for its file name
@@ -29,11 +30,13 @@ _LEGEND_CLASSES = 40
 
 @dataclass(frozen=True, slots=True)
 class _Objects:
-    """The objects of one image: boxes (N, 4) xyxy in pixels of the batch, classes (N,), scores (N,) or None."""
+    """The objects of one image: boxes (N, 4) xyxy in pixels of the batch, classes (N,), scores (N,) or None, keypoints
+    (N, K, 2 or 3) in pixels of the batch or None."""
 
     boxes: npt.NDArray[np.float64]
     classes: npt.NDArray[np.int_]
     scores: npt.NDArray[np.float64] | None
+    keypoints: npt.NDArray[np.float64] | None = None
 
 
 def plot_images(
@@ -51,8 +54,9 @@ def plot_images(
 
     Args:
         batch: img (B, 3, H, W) RGB, uint8 or in [0, 1]; im_file, B paths; and unless there are predictions bboxes
-            (N, 4) xywhn, cls (N, 1) and batch_idx (N,).
-        predictions: for each image bboxes (n, 4) xyxy in pixels of the batch, conf (n,) and cls (n,).
+            (N, 4) xywhn, cls (N, 1) and batch_idx (N,); keypoints (N, K, 3) divided by the size are drawn, too.
+        predictions: for each image bboxes (n, 4) xyxy in pixels of the batch, conf (n,) and cls (n,); and keypoints
+            (n, K, 2 or 3) in those pixels.
         file: where to write.
         names: class number → name.
         conf: predictions below it are left out.
@@ -93,7 +97,12 @@ def plot_images(
 def _labelled(batch: Mapping[str, Any], index: int, shape_hw: tuple[int, int]) -> _Objects:
     mine = as_numpy(batch["batch_idx"]).reshape(-1) == index
     boxes = xywhn_to_xyxy(as_numpy(batch["bboxes"]).reshape(-1, 4)[mine].astype(np.float64), shape_hw)
-    return _Objects(boxes, as_numpy(batch["cls"]).reshape(-1)[mine].astype(int), None)
+    keypoints = None
+    if "keypoints" in batch:
+        height, width = shape_hw
+        keypoints = as_numpy(batch["keypoints"])[mine].astype(np.float64)
+        keypoints[..., :2] *= [width, height]
+    return _Objects(boxes, as_numpy(batch["cls"]).reshape(-1)[mine].astype(int), None, keypoints)
 
 
 def _predicted(predictions: Sequence[Mapping[str, Any]], index: int, conf: float) -> _Objects:
@@ -101,7 +110,8 @@ def _predicted(predictions: Sequence[Mapping[str, Any]], index: int, conf: float
     scores = as_numpy(found["conf"]).astype(np.float64)
     kept = scores >= conf
     boxes = as_numpy(found["bboxes"]).astype(np.float64)[kept]
-    return _Objects(boxes, as_numpy(found["cls"])[kept].astype(int), scores[kept])
+    keypoints = as_numpy(found["keypoints"]).astype(np.float64)[kept] if "keypoints" in found else None
+    return _Objects(boxes, as_numpy(found["cls"])[kept].astype(int), scores[kept], keypoints)
 
 
 def _as_bgr(image: npt.NDArray[Any]) -> Picture:
@@ -133,6 +143,10 @@ def _draw_objects(tile: Picture, objects: _Objects, scale_xy: tuple[float, float
         line_width=1 if min(tile.shape[:2]) < 400 else 2,
         text_size=10 if min(tile.shape[:2]) < 400 else 12,
     )
+    if objects.keypoints is not None:
+        points = objects.keypoints.copy()
+        points[..., :2] *= scale_xy
+        draw_keypoints(tile, points, radius=2 if min(tile.shape[:2]) < 400 else 3, line_width=1, limbs=True)
 
 
 def _legend(classes: list[int], names: Mapping[int, str], width: int) -> list[Picture]:

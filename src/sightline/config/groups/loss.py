@@ -14,6 +14,9 @@ class LossSettings(BaseModel):
     box: Number = setting(7.5, "Gain of the box loss.", "train", ge=0)
     cls: Number = setting(0.5, "Gain of the class loss.", "train", ge=0)
     dfl: Number = setting(1.5, "Gain of the distance loss (DFL or L1).", "train", ge=0)
+    pose: Number = setting(12.0, "Gain of the keypoint loss (task pose).", "train", ge=0)
+    kobj: Number = setting(1.0, "Gain of the loss on whether a keypoint is labelled (task pose).", "train", ge=0)
+    rle: Number = setting(1.0, "Gain of the likelihood of keypoint errors (YOLO26-pose).", "train", ge=0)
     cls_pw: Number = setting(
         0.0, "Exponent on inverse class frequency for class weights; 0 is off.", "train", ge=0, le=1
     )

@@ -64,6 +64,7 @@ class Detect(nn.Module):
     """
 
     task = "detect"
+    branches: tuple[str, ...] = ("cv2", "cv3")  # children of the first pair; those of the second are `one2one_…`
 
     def __init__(
         self,
@@ -141,9 +142,12 @@ class Detect(nn.Module):
         In eval mode its last convolution runs in the type of its weights even under autocast: bfloat16 has 256 values
         between 1 and 2, so scores would tie and boxes move by half a percent of their size.
         """
-        last = branch[-1]
         for layer in branch[:-1]:
             x = layer(x)
+        return self.run_last(branch[-1], x)
+
+    def run_last(self, last: nn.Module, x: Tensor) -> Tensor:
+        """The last convolution of a branch, see `run_branch`."""
         if self.training or x.dtype == last.weight.dtype:
             return last(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -201,10 +205,10 @@ class Detect(nn.Module):
 
     def fold(self) -> None:
         """Drop the branches that the switch does not use, in place."""
-        if self.foldable:
-            unused = ("cv2", "cv3") if self.end2end else ("one2one_cv2", "one2one_cv3")
-            for name in unused:
-                delattr(self, name)
+        if self.has_one2one and self.has_one2many:
+            unused = "" if self.end2end else "one2one_"
+            for name in self.branches:
+                delattr(self, unused + name)
 
     def make_class_branches(self, hidden: int, *, old_style: bool | None = None) -> nn.ModuleList:
         """Fresh class branches. Published weights may have another inner width and style than a fresh head."""
