@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from sightline import YOLO
 from sightline.backends.pulse import Pulse
 from sightline.errors import TrainingError
+from sightline.train import watchdog
 from sightline.train.watchdog import Sign, Suspect, describe, find_suspect
 
 LIMIT = 50.0
@@ -90,6 +93,42 @@ def test_the_longest_step_is_remembered_but_not_what_is_known_to_take_long(monke
     now[0] += 2
     pulse.beat("y")
     assert pulse.longest == 7  # for others one waits without being slow
+
+
+def test_a_frame_between_two_lines_has_a_place(monkeypatch: pytest.MonkeyPatch):
+    code = SimpleNamespace(co_filename="mine.py", co_firstlineno=3, co_name="f")
+    frame = SimpleNamespace(f_code=code, f_lineno=None, f_back=None)
+    monkeypatch.setattr(sys, "_current_frames", lambda: {7: frame})
+    assert watchdog._frames(7) == ("f (mine.py:3)",)
+
+
+def test_a_rank_whose_watchdog_fails_does_not_fall_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    dog, published = watchdog.Watchdog(50), []
+
+    class Board:
+        def __init__(self, room: str) -> None:
+            pass
+
+        def publish(self, sign: Sign) -> None:
+            published.append(sign.number)
+            if sign.number in (1, 3):
+                raise TypeError("of its own")
+            if sign.number == 4:
+                dog._end.set()
+
+        def read(self) -> dict[int, Sign]:
+            return {}
+
+        def is_alarmed(self) -> bool:
+            return False
+
+    monkeypatch.setattr(watchdog, "_Board", Board)
+    monkeypatch.setattr(watchdog, "INTERVAL", 0.01)
+    dog._run("room")
+    assert published == [1, 2, 3, 4, 5]  # the last says that this rank is done
+    assert caplog.text.count("TypeError: of its own") == 1
 
 
 # ------------------------------------------------------------------ processes

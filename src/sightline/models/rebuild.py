@@ -182,7 +182,8 @@ def is_changed(network: Any) -> list[str]:
     if any(key not in own for key in built.state_dict()) and network.is_fused():
         built.fuse(verbose=False)
     found = changed_layers(module_classes(network), built)
-    more = [key for key in own if key not in built.state_dict()]
+    there = built.state_dict()
+    more = [key for key in own if key not in there]
     return found or [f"{name} is not part of what the description builds" for name in more[:1]]
 
 

@@ -124,11 +124,18 @@ class Watchdog:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self, room: str) -> None:
-        try:
-            self._watch(_Board(room))
-        except Exception as error:  # the store went away: the run is at its end, or its launcher says what happened
-            if not self._end.is_set():
-                LOGGER.debug(f"watchdog: {error}")
+        """Whatever goes wrong here, the run is well: a rank that falls silent would be taken for dead by the others."""
+        said = False
+        while not self._end.is_set():
+            try:
+                self._watch(_Board(room))
+                return
+            except Exception as error:
+                if self._end.wait(INTERVAL):  # the store goes away with the run
+                    return
+                if not said:
+                    LOGGER.warning(f"watchdog: {type(error).__name__}: {error}. It begins again.")
+                said = True
 
     def _watch(self, board: _Board) -> None:
         heard: dict[int, tuple[int, float]] = {}  # rank → number of its last sign, and when that was new
@@ -227,7 +234,8 @@ def _frames(thread: int) -> tuple[str, ...]:
     frame = sys._current_frames().get(thread)
     found = []
     while frame is not None and len(found) < 40:
-        file, line = frame.f_code.co_filename, frame.f_lineno
+        # Between two lines Python has no number for a frame.
+        file, line = frame.f_code.co_filename, frame.f_lineno or frame.f_code.co_firstlineno
         text = linecache.getline(file, line).strip()
         found.append(f"{frame.f_code.co_name} ({file}:{line}{': ' + text if text else ''})")
         frame = frame.f_back
