@@ -335,6 +335,12 @@ def test_what_cannot_be_done_yet_is_one_error(method: str, tmp_path):
         getattr(model, method)(**({"source": str(tmp_path)} if method == "predict" else {"data": "shapes"}))
 
 
+def test_its_task_may_be_named():
+    assert YOLO(small(), task="rtdetr").task == "rtdetr"
+    with pytest.raises(SettingValueError, match="task=depth is not in sightline yet"):
+        YOLO(small(), task="depth")
+
+
 def test_parts_of_another_task_refuse_it(tmp_path):
     network = small()
     with pytest.raises(ModelError, match=r"task=rtdetr \(RTDETRDecoder\).*task=detect"):

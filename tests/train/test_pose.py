@@ -217,6 +217,13 @@ def test_pretrained_takes_a_detector(data: Path, tmp_path: Path, tiny_model: str
         ).train()
 
 
+def test_pretrained_of_a_detector_takes_a_pose_model(tmp_path: Path, tiny_model: str):
+    YOLO(tiny_net(tmp_path)).save(tmp_path / "pose.pt")
+    yolo = train(tiny_model, "shapes", tmp_path, epochs=1, pretrained=str(tmp_path / "pose.pt"), fraction=0.1)
+    assert yolo.task == "detect"
+    assert type(yolo.model.head).task == "detect"
+
+
 def test_other_keypoints_take_over_what_fits(data: Path, tmp_path: Path):
     network = build_model(tiny_net(tmp_path), kpt_shape=(5, 3))
     yolo = train(network, data, tmp_path, epochs=1)
