@@ -9,6 +9,7 @@ from sightline.artifacts.weights_file import read_weights
 from sightline.config.settings import Settings
 from sightline.models.build import NETWORKS
 from sightline.models.network import load_spec
+from sightline.tasks import get_task
 
 
 def settle_task(settings: Settings, source: Any = None) -> None:
@@ -20,6 +21,7 @@ def settle_task(settings: Settings, source: Any = None) -> None:
 
     Raises:
         ModelError, MissingFileError, CheckpointError: the model cannot be read.
+        SettingValueError: it cannot be trained yet.
     """
     if settings.is_user_set("task") or (source is None and settings.model is None):
         return
@@ -33,4 +35,5 @@ def settle_task(settings: Settings, source: Any = None) -> None:
     else:
         task = getattr(source, "task", None)
     if task is not None and task != settings.task:
+        get_task(task)  # of some there are only networks
         settings.assign("task", task, origin="auto")
