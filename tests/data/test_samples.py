@@ -151,7 +151,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
-    monkeypatch.setattr(samples, "_write", full)
+    monkeypatch.setattr(samples.cv2, "imencode", full)
     with pytest.raises(OutputError, match="No space left"):
         load_dataset_spec("shapes")
     assert [path for path in (tmp_path / "datasets").iterdir() if path.is_dir()] == []

@@ -7,7 +7,7 @@ object. Drawn with NumPy alone, so that the pixels do not depend on the version 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,22 +46,37 @@ class Scene:
 
 def write_shapes(folder: Path) -> None:
     """Draw all images and labels below `folder`: images/train, labels/train, images/val, labels/val."""
-    LOGGER.info(f"Drawing the built-in data set shapes ({sum(COUNTS.values())} images)")
-    jobs = [(split, i) for split, count in COUNTS.items() for i in range(count)]
-    for split in COUNTS:
+    write_drawings(folder, "shapes", COUNTS, _picture_and_label)
+
+
+def write_drawings(
+    folder: Path, name: str, counts: Mapping[str, int], draw: Callable[[str, int], tuple[np.ndarray, str]]
+) -> None:
+    """The files of a built-in data set.
+
+    Args:
+        counts: split → images.
+        draw: split, number → (H, W, 3) BGR, and the text of the label file.
+    """
+    LOGGER.info(f"Drawing the built-in data set {name} ({sum(counts.values())} images)")
+    for split in counts:
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
+
+    def write(split: str, i: int) -> None:
+        image, label = draw(split, i)
+        done, content = cv2.imencode(".png", image)
+        assert done
+        content.tofile(folder / "images" / split / f"{i:04d}.png")
+        (folder / "labels" / split / f"{i:04d}.txt").write_text(label, encoding="utf-8")
+
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda job: _write(folder, *job), jobs))
+        list(pool.map(lambda job: write(*job), [(split, i) for split, count in counts.items() for i in range(count)]))
 
 
-def _write(folder: Path, split: str, i: int) -> None:
+def _picture_and_label(split: str, i: int) -> tuple[np.ndarray, str]:
     scene = draw_scene(split, i)
-    done, content = cv2.imencode(".png", scene.image)
-    assert done
-    content.tofile(folder / "images" / split / f"{i:04d}.png")
-    text = "".join(f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in scene.rows)
-    (folder / "labels" / split / f"{i:04d}.txt").write_text(text, encoding="utf-8")
+    return scene.image, "".join(f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in scene.rows)
 
 
 def draw_scene(split: str, i: int) -> Scene:

@@ -7,15 +7,23 @@ is labelled as hidden. In a mirrored image right and left change names, which `f
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from sightline.data.samples import BACKGROUNDS, LEVELS, SIZE, background, box, centred, paint, place, turn
-from sightline.log import LOGGER
+from sightline.data.samples import (
+    BACKGROUNDS,
+    LEVELS,
+    SIZE,
+    background,
+    box,
+    centred,
+    paint,
+    place,
+    turn,
+    write_drawings,
+)
 
 CLASSES = ("arrow", "house")
 COUNTS = {"train": 240, "val": 60}
@@ -46,25 +54,16 @@ class PoseScene:
 
 def write_shapes(folder: Path) -> None:
     """Draw all images and labels below `folder`: images/train, labels/train, images/val, labels/val."""
-    LOGGER.info(f"Drawing the built-in data set shapes-pose ({sum(COUNTS.values())} images)")
-    jobs = [(split, i) for split, count in COUNTS.items() for i in range(count)]
-    for split in COUNTS:
-        (folder / "images" / split).mkdir(parents=True)
-        (folder / "labels" / split).mkdir(parents=True)
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda job: _write(folder, *job), jobs))
+    write_drawings(folder, "shapes-pose", COUNTS, _picture_and_label)
 
 
-def _write(folder: Path, split: str, i: int) -> None:
+def _picture_and_label(split: str, i: int) -> tuple[np.ndarray, str]:
     scene = draw_scene(split, i)
-    done, content = cv2.imencode(".png", scene.image)
-    assert done
-    content.tofile(folder / "images" / split / f"{i:04d}.png")
     lines = []
     for row, points in zip(scene.rows.tolist(), scene.keypoints.tolist(), strict=True):
         values = [f"{int(row[0])}", *(f"{value:.6f}" for value in row[1:])]
         lines.append(" ".join([*values, *(f"{x:.6f} {y:.6f} {int(seen)}" for x, y, seen in points)]) + "\n")
-    (folder / "labels" / split / f"{i:04d}.txt").write_text("".join(lines), encoding="utf-8")
+    return scene.image, "".join(lines)
 
 
 def draw_scene(split: str, i: int) -> PoseScene:

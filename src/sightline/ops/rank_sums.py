@@ -51,6 +51,7 @@ class JointPass:
         """Whether the pass failed on any rank. Every rank comes here once, whatever happened."""
         while True:
             self._call(self._buffer[:0], failed=failed, at_end=not failed)
+            # On a GPU this waits for the pass, once a batch: nobody may step before all know that it was whole.
             failures, arrived = self._buffer[-2:].tolist()
             if not failed or arrived or failures == dist.get_world_size():
                 return bool(failures)
