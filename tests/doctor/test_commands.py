@@ -39,6 +39,14 @@ def test_settings_are_reviewed_without_leaving_anything(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_fixed_numbers_of_the_bins_are_no_frozen_layer(tiny_data: Path, capsys: pytest.CaptureFixture[str]):
+    words = [f"data={tiny_data}", "model=yolo12n.yaml", "imgsz=64", "batch=4", "device=cpu"]
+    assert main(["doctor", "settings", *words]) == 0
+    assert "frozen" not in capsys.readouterr().out
+    assert main(["doctor", "settings", *words, "freeze=2"]) == 0
+    assert "! frozen layers" in capsys.readouterr().out
+
+
 def test_a_batch_to_be_found_is_found(tiny_data: Path, tiny_model: str, capsys: pytest.CaptureFixture[str]):
     words = [f"data={tiny_data}", f"model={tiny_model}", "imgsz=64", "batch=0.5", "scheduler=onecycle", "device=cpu"]
     assert main(["doctor", "settings", *words]) == 0

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sightline.diagnosis.history import NAN, Setup
 from sightline.diagnosis.plan import Plan
+from sightline.nn.heads.detect import DFL
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
@@ -64,8 +65,10 @@ def plan_of(trainer: BaseTrainer) -> Plan:
     """The settings that decide how a run learns, once network, loaders and optimizer are there."""
     args, network = trainer.args, trainer.network
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    total = sum(p.numel() for p in network.parameters())
-    frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    bins = {id(p) for module in network.modules() if isinstance(module, DFL) for p in module.parameters()}
+    weights = [p for p in network.parameters() if id(p) not in bins]  # numbers of bins are meant to stay as they are
+    total = sum(p.numel() for p in weights)
+    frozen = sum(p.numel() for p in weights if not p.requires_grad)
     loaded = bool(args.pretrained) and (trainer.source is not None or isinstance(args.pretrained, str))
     return Plan(
         optimizer=str(args.optimizer),
