@@ -3,7 +3,8 @@
     python benchmarks/train_accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --imgsz 320 --seeds 0 1 2
 
 For every run: best.pt validated NMS-free and with NMS, and the best epoch by NMS, which is tracked by a second
-validation of the EMA after every epoch (--track-nms).
+validation of the EMA after every epoch (--track-nms). A model of another task is measured in all its parts: boxes and
+keypoints of `--model yolo26n-pose.yaml`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ def worker(options, side: str) -> None:
     folder = options.out / f"{side}-seed{options.seed}-{options.tag}"
     folder.mkdir(parents=True, exist_ok=True)
     data = bench.absolute_data(options.data, folder)
-    nms_by_epoch: list[float] = []
+    by_epoch: list[dict[str, float]] = []
     if options.track_nms and side == "ours":
-        model.add_callback("on_fit_epoch_end", lambda trainer: nms_by_epoch.append(nms_score(trainer)))
+        model.add_callback("on_fit_epoch_end", lambda trainer: by_epoch.append(nms_scores(trainer)))
     model.train(
         data=data, epochs=options.epochs, imgsz=options.imgsz, batch=options.batch,
         project=str(options.out.absolute()), name=folder.name, exist_ok=True, seed=options.seed,
@@ -33,27 +34,30 @@ def worker(options, side: str) -> None:
     )  # fmt: skip
     seconds = time.perf_counter() - start
     best = bench.load_yolo(side)(str(folder / "weights" / "best.pt"))
-    scores = {
-        ("nms" if nms else "nms_free"): best.val(
-            data=data, imgsz=options.imgsz, nms=nms, plots=False, device="cpu"
-        ).box.map
-        for nms in ((True, False) if side == "ours" else (None, False))
-    }
+    scores: dict[str, float] = {}
+    for nms in (True, False) if side == "ours" else (None, False):
+        metrics = best.val(data=data, imgsz=options.imgsz, nms=nms, plots=False, device="cpu")
+        kind = "nms_free" if nms is False else "nms"
+        scores |= {f"{kind}{part}": value for part, value in by_part(metrics.results_dict).items()}
     result = {"side": side, "seed": options.seed, "seconds": round(seconds), **scores, **bench.versions(side)}
-    if nms_by_epoch:
-        result["best_epoch_by_nms"] = max(nms_by_epoch)
+    for part in by_epoch[0] if by_epoch else ():  # each part's own best epoch
+        result[f"best_epoch_by_nms{part}"] = max(scores[part] for scores in by_epoch)
     (options.out / f"{folder.name}.json").write_text(json.dumps(result))
     print(json.dumps(result))
 
 
-def nms_score(trainer) -> float:
-    """mAP50-95 of the EMA by the one-to-many branch with NMS, on the same images."""
-    from sightline.validate.detect import DetectionValidator
+def by_part(metrics: dict[str, float]) -> dict[str, float]:
+    """mAP50-95 of every part of a result: of boxes as "", of keypoints as "_pose"."""
+    names = {"metrics/mAP50-95(B)": "", "metrics/mAP50-95(P)": "_pose"}
+    return {part: metrics[name] for name, part in names.items() if name in metrics}
 
-    validator = DetectionValidator(
+
+def nms_scores(trainer) -> dict[str, float]:
+    """mAP50-95 of the EMA by the one-to-many branch with NMS, on the same images."""
+    validator = type(trainer.validator)(
         trainer.test_loader, save_dir=trainer.save_dir, args=trainer.args.copy(nms=True, plots=False)
     )
-    return validator(model=trainer.ema.ema)["metrics/mAP50-95(B)"]
+    return by_part(validator(model=trainer.ema.ema))
 
 
 def main() -> None:
@@ -87,7 +91,7 @@ def main() -> None:
             results[side].append(json.loads(done.read_text()))
             print(results[side][-1], flush=True)
     print(f"{bench.machine()}; {' '.join(passed)}")
-    for key in ("nms_free", "nms", "best_epoch_by_nms"):
+    for key in (f"{kind}{part}" for part in ("", "_pose") for kind in ("nms_free", "nms", "best_epoch_by_nms")):
         rows = [
             (side, [r[key] for r in results[side]], f"mAP50-95 ({key})") for side in sides if key in results[side][0]
         ]

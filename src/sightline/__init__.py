@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from sightline.compat.console import colorstr
     from sightline.compat.process import LOCAL_RANK, RANK
     from sightline.config.settings import Settings
-    from sightline.facade import YOLO
+    from sightline.facade import RTDETR, YOLO
     from sightline.log import LOGGER
     from sightline.losses.assign.task_aligned import TaskAlignedAssigner
     from sightline.losses.detect import v8DetectionLoss
     from sightline.losses.end_to_end import E2EDetectLoss, E2ELoss
     from sightline.losses.pose import v8PoseLoss
+    from sightline.losses.rtdetr import RTDETRDetectionLoss
     from sightline.metrics.confusion import ConfusionMatrix
     from sightline.metrics.detect import DetMetrics
     from sightline.metrics.pose import PoseMetrics
     from sightline.models.network import DetectionModel, PoseModel
+    from sightline.models.rtdetr import RTDETRDetectionModel
     from sightline.predict.detect import DetectionPredictor
     from sightline.predict.pose import PosePredictor
     from sightline.predict.predictor import BasePredictor
+    from sightline.predict.rtdetr import RTDETRPredictor
     from sightline.structures.boxes import Boxes
     from sightline.structures.keypoints import Keypoints
     from sightline.structures.results import Results
@@ -34,14 +37,17 @@ if TYPE_CHECKING:
     from sightline.train.ema import ModelEMA
     from sightline.train.ema import unwrap as unwrap_model
     from sightline.train.pose import PoseTrainer
+    from sightline.train.rtdetr import RTDETRTrainer
     from sightline.train.trainer import BaseTrainer
     from sightline.validate.detect import DetectionValidator
     from sightline.validate.pose import PoseValidator
+    from sightline.validate.rtdetr import RTDETRValidator
     from sightline.validate.validator import BaseValidator
 
 # Name → where it is, `module` or `module:name`. docs/migrating.md lists them beside the names of other libraries.
 _PUBLIC = {
     "YOLO": "sightline.facade",
+    "RTDETR": "sightline.facade",
     "Settings": "sightline.config.settings",
     # what people subclass
     "DetectionTrainer": "sightline.train.detect",
@@ -52,12 +58,17 @@ _PUBLIC = {
     "PoseValidator": "sightline.validate.pose",
     "PosePredictor": "sightline.predict.pose",
     "PoseModel": "sightline.models.network",
+    "RTDETRTrainer": "sightline.train.rtdetr",
+    "RTDETRValidator": "sightline.validate.rtdetr",
+    "RTDETRPredictor": "sightline.predict.rtdetr",
+    "RTDETRDetectionModel": "sightline.models.rtdetr",
     "BaseTrainer": "sightline.train.trainer",
     "BaseValidator": "sightline.validate.validator",
     "BasePredictor": "sightline.predict.predictor",
     "Callback": "sightline.callbacks.base",
     "v8DetectionLoss": "sightline.losses.detect",
     "v8PoseLoss": "sightline.losses.pose",
+    "RTDETRDetectionLoss": "sightline.losses.rtdetr",
     "E2ELoss": "sightline.losses.end_to_end",
     "E2EDetectLoss": "sightline.losses.end_to_end",
     "TaskAlignedAssigner": "sightline.losses.assign.task_aligned",
@@ -82,6 +93,7 @@ __all__ = [
     "LOCAL_RANK",
     "LOGGER",
     "RANK",
+    "RTDETR",
     "YOLO",
     "BasePredictor",
     "BaseTrainer",
@@ -104,6 +116,11 @@ __all__ = [
     "PosePredictor",
     "PoseTrainer",
     "PoseValidator",
+    "RTDETRDetectionLoss",
+    "RTDETRDetectionModel",
+    "RTDETRPredictor",
+    "RTDETRTrainer",
+    "RTDETRValidator",
     "Results",
     "Settings",
     "TaskAlignedAssigner",

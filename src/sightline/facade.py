@@ -1,4 +1,4 @@
-"""YOLO: load, train, validate and predict on one object."""
+"""YOLO and RTDETR: load, train, validate and predict on one object."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sightline.models.fuse import fuse
 from sightline.models.rebuild import plain_description
 from sightline.models.training_settings import settings_in_file
 from sightline.models.weights import TransferReport, is_folded, transfer
-from sightline.tasks import NETWORK_ONLY, TASKS, Task, check_known, get_task
+from sightline.tasks import TASKS, Task, get_task, is_called
 from sightline.train import freeze
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
@@ -54,6 +54,8 @@ class YOLO:
         CheckpointError: the weights cannot be read safely.
     """
 
+    only_task: str | None = None  # what a subclass is for, if not for all
+
     def __init__(
         self, model: str | Path | nn.Module = "yolo26n.pt", task: str | None = None, verbose: bool = False
     ) -> None:
@@ -71,7 +73,7 @@ class YOLO:
         self._weights_loaded = False  # these two decide whether the weights are worth anything: `_is_untrained`
         self._changes_when_new = 0
         self._said_untrained = False
-        check_known(self.task)
+        get_task(self.task)
         if isinstance(model, nn.Module):
             self._take(model)
         elif not isinstance(model, (str, os.PathLike)) or not str(model).strip():
@@ -81,10 +83,16 @@ class YOLO:
             )
         elif str(model).strip().endswith((".yaml", ".yml")):
             self._new(str(model).strip())
-            if task is not None and task != self.task:
+            if not is_called(self.task, task):
                 raise ModelError(f"{model} describes a model for task={self.task}, not task={task}.")
         else:
             self._load(str(model).strip(), task)
+        if self.only_task not in (None, self.task):
+            shown = model if isinstance(model, (str, os.PathLike)) else type(model).__name__
+            raise ModelError(
+                f"{type(self).__name__}({shown!s:.80}): this is a model for task={self.task}, not for "
+                f"task={self.only_task}. Use YOLO({shown!s:.80}), which takes all."
+            )
         if verbose:
             self.info()
 
@@ -102,15 +110,15 @@ class YOLO:
         check_network(network)
         self.model, self._weights_loaded = network, True
         self.task = getattr(network, "task", self.task)
-        check_known(self.task)
+        get_task(self.task)
 
     def _load(self, name: str, task: str | None, like: nn.Module | None = None) -> None:
         """The network of a file; `like` is the one that the file was just written from."""
         path, self.ckpt = _fetch_and_read(name)
-        if task and self.ckpt.task and self.ckpt.task != task:
+        if task and self.ckpt.task and not is_called(self.ckpt.task, task):
             raise ModelError(f"{path} holds a model for task={self.ckpt.task}, not task={task}.")
         self.task = self.ckpt.task or self.task
-        if self.task not in (*TASKS, *NETWORK_ONLY):
+        if self.task not in TASKS:
             raise ModelError(
                 f"{path} holds a model for task={self.task}, which is not in sightline yet. "
                 f"There is: {', '.join(TASKS)}."
@@ -264,6 +272,8 @@ class YOLO:
         """
         given = {name: value for name, value in settings.items() if name != "model"}
         source = given.pop("source", None) if mode == "predict" else None
+        if given.get("task") is not None and is_called(self.task, given["task"]):
+            given["task"] = self.task
         repeated = {"train": ("data",), "val": REMEMBERED, "predict": ("imgsz",)}[mode]
         if mode == "train" and given.get("resume"):
             repeated = ()  # the run that goes on has settings of its own
@@ -274,6 +284,8 @@ class YOLO:
             if given.get("resume") is True and self.ckpt_path is not None:
                 given["resume"] = self.ckpt_path
         checked = make_settings(mode, given, origin=origin, base=base, in_model_file=settings_in_file)
+        if checked.task != self.task and is_called(self.task, checked.task):  # from a file
+            checked.assign("task", self.task, origin="auto")
         check_supported(checked)
         configure(verbose=checked.verbose)
         if mode == "train":
@@ -436,6 +448,27 @@ class YOLO:
         return getattr(network, name)
 
 
+class RTDETR(YOLO):
+    """A detector of the RT-DETR family: `YOLO` that takes nothing else.
+
+    Args:
+        model: as for `YOLO`: `rtdetr-l.yaml`, -x, -resnet50, -resnet101, your own description with an `RTDETRDecoder`,
+            weights, or a network.
+        task: "detect" or "rtdetr".
+        verbose: print a summary of the network.
+
+    Raises:
+        ModelError: the model is of another family. Otherwise as `YOLO`.
+    """
+
+    only_task = "rtdetr"
+
+    def __init__(
+        self, model: str | Path | nn.Module = "rtdetr-l.pt", task: str | None = None, verbose: bool = False
+    ) -> None:
+        super().__init__(model, task=task, verbose=verbose)
+
+
 def _fetch_and_read(name: str) -> tuple[Path, WeightsFile]:
     """The file; where it is the last.pt of a run, damaged or gone, what was saved before it, with a warning. Its path
     stays that of the last.pt."""
@@ -457,4 +490,4 @@ def _changes(network: nn.Module) -> int:
     return sum(parameter._version for parameter in network.parameters())
 
 
-__all__ = ["YOLO"]
+__all__ = ["RTDETR", "YOLO"]

@@ -40,31 +40,30 @@ TASKS: dict[str, Task] = {
         validator="sightline.validate.pose:PoseValidator",
         predictor="sightline.predict.pose:PosePredictor",
     ),
+    "rtdetr": Task(
+        model="sightline.models.rtdetr:RTDETRDetectionModel",
+        loss="sightline.losses.rtdetr:RTDETRDetectionLoss",
+        trainer="sightline.train.rtdetr:RTDETRTrainer",
+        validator="sightline.validate.rtdetr:RTDETRValidator",
+        predictor="sightline.predict.rtdetr:RTDETRPredictor",
+    ),
 }
 
-# Tasks whose networks can be built, loaded, run and saved, but that have no trainer, validator and predictor yet.
-NETWORK_ONLY = ("rtdetr",)
-
-
-def check_known(name: str) -> None:
-    """
-    Raises:
-        SettingValueError: there are not even networks for this task.
-    """
-    if name not in TASKS and name not in NETWORK_ONLY:
-        raise SettingValueError(f"task={name} is not in sightline yet. There is: {', '.join(TASKS)}.")
+# Where people call a task by the name of another: an RT-DETR is a detector, and its scripts say so.
+ALSO_CALLED = {"rtdetr": "detect"}
 
 
 def get_task(name: str) -> Task:
     """The row of a task.
 
     Raises:
-        SettingValueError: there is no such task yet, or no more of it than its networks.
+        SettingValueError: there is no such task yet.
     """
-    check_known(name)
-    if name in NETWORK_ONLY:
-        raise SettingValueError(
-            f"task={name}: its networks can be built, loaded and called, but training, validation and prediction are "
-            f"not in sightline yet. There is: {', '.join(TASKS)}."
-        )
+    if name not in TASKS:
+        raise SettingValueError(f"task={name} is not in sightline yet. There is: {', '.join(TASKS)}.")
     return TASKS[name]
+
+
+def is_called(task: str, name: str | None) -> bool:
+    """Whether what somebody wrote as `task` means the task of a network; nothing written means any."""
+    return name in (None, task, ALSO_CALLED.get(task))

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
+from models.small_rtdetr import HGNET
 from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.compat.table import TABLE
 from sightline.losses.detect import v8DetectionLoss
@@ -36,10 +38,15 @@ SCRIPTS = (
     "backbone_lr",
     "sync_batchnorm",
     "gradient_clipping",
+    "rtdetr_backbone_lr",
+    "rtdetr_sync_batchnorm",
+    "rtdetr_gradient_clipping",
 )
 # Where a script written for Ultralytics imports the names from that ours take from `sightline`.
 OLD_MODULES = {
     "YOLO": "ultralytics",
+    "RTDETR": "ultralytics",
+    "RTDETRTrainer": "ultralytics.models.rtdetr.train",
     "RANK": "ultralytics.utils",
     "DetectionTrainer": "ultralytics.models.yolo.detect",
     "DetectionModel": "ultralytics.nn.tasks",
@@ -305,6 +312,40 @@ def test_gradients_are_clipped_at_the_norm_asked_for(run: Any):
     assert trainer.clipped == len(norms["after"]) == 2
 
 
+RTDETR_VARIANTS = ["rtdetr-l", "rtdetr-x", "rtdetr-resnet50", "rtdetr-resnet101"]
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=pytest.mark.slow) for name in RTDETR_VARIANTS] + ["small"]
+)
+def test_the_backbone_of_an_rtdetr_learns_at_its_own_rate(run: Any, tmp_path: Path, variant: str):
+    model = of_network("rtdetr", tmp_path)["model"] if variant == "small" else f"{variant}.yaml"
+
+    def stop(trainer: Any) -> None:
+        trainer.stop_training = True
+
+    trainer = run(
+        script("rtdetr_backbone_lr").main,
+        model=str(model),
+        ratio=0.2,
+        epochs=1,
+        lr0=1e-3,
+        lrf=1.0,
+        warmup_epochs=0,
+        batch=2,
+        val=False,
+        callbacks=[("on_train_batch_end", stop)],
+    )
+    groups = trainer.optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([1e-3] * 3 + [2e-4] * 3)  # not times another ratio
+    assert [group["weight_decay"] > 0 for group in groups] == [True, False, False] * 2
+    length = len(trainer.network.yaml["backbone"])
+    inside = {id(p) for name, p in trainer.network.named_parameters() if int(name.split(".")[1]) < length}
+    assert [{id(p) in inside for p in group["params"]} for group in groups] == [{False}] * 3 + [{True}] * 3
+    assert sum(len(group["params"]) for group in groups) == len(list(trainer.network.parameters()))
+    assert trainer.args.backbone_lr_ratio is None
+
+
 AGREEING = """
 import sys
 import torch
@@ -383,6 +424,14 @@ def imported_names(text: str) -> Iterator[tuple[str, str]]:
             yield module, name
 
 
+def of_network(name: str, folder: Path) -> dict[str, Any]:
+    """What a script for RT-DETR trains here."""
+    if not name.startswith("rtdetr"):
+        return {}
+    (folder / "small.yaml").write_text(yaml.safe_dump(HGNET))
+    return {"model": folder / "small.yaml"}
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_what_a_script_says_of_itself(name: str):
     path = PROJECT / "examples" / f"{name}.py"
@@ -406,7 +455,7 @@ def test_a_script_and_its_ultralytics_twin_are_the_same_run(name: str, tiny_data
     }
     tables = []
     for kind, command in commands.items():
-        done = start(command, tmp_path / kind, data=tiny_data, epochs=2, name="run")
+        done = start(command, tmp_path / kind, data=tiny_data, epochs=2, name="run", **of_network(name, tmp_path))
         assert done.returncode == 0, done.stderr
         tables.append(results(tmp_path / kind / "runs/detect/run/results.csv"))
     assert len(tables[0]) == 2

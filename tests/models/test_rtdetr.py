@@ -328,13 +328,6 @@ def test_messages():
         build_model(wrong)
 
 
-@pytest.mark.parametrize("method", ["train", "val", "predict"])
-def test_what_cannot_be_done_yet_is_one_error(method: str, tmp_path):
-    model = YOLO(small())
-    with pytest.raises(SettingValueError, match="task=rtdetr: its networks can be built, loaded and called"):
-        getattr(model, method)(**({"source": str(tmp_path)} if method == "predict" else {"data": "shapes"}))
-
-
 def test_its_task_may_be_named():
     assert YOLO(small(), task="rtdetr").task == "rtdetr"
     with pytest.raises(SettingValueError, match="task=depth is not in sightline yet"):

@@ -21,8 +21,9 @@ from train.test_trainer import make
 
 # docs/customising.md lists them.
 METHODS = (
-    "train check_resume get_dataset setup_model get_model set_model_attributes build_dataset get_dataloader "
-    "build_optimizer get_validator metric_keys set_class_weights get_class_counts compute_class_weights "
+    "train check_resume fill_defaults get_dataset setup_model get_model set_model_attributes build_dataset "
+    "get_dataloader "
+    "fill_automatic build_optimizer get_validator metric_keys set_class_weights get_class_counts compute_class_weights "
     "resume_training write_args plot_training_labels preprocess_batch optimizer_step plot_training_samples validate "
     "label_loss_items save_metrics save_model final_eval plot_metrics progress_string"
 )
@@ -33,8 +34,9 @@ ONE_STEP = (
 )
 # A run of one epoch of two batches, each with a step; methods have brackets.
 ORDER = (
-    "check_resume() get_dataset() train() on_pretrain_routine_start setup_model() get_model() set_model_attributes() "
-    "get_dataloader() build_dataset() get_dataloader() build_dataset() build_optimizer() get_validator() "
+    "check_resume() fill_defaults() get_dataset() train() on_pretrain_routine_start setup_model() get_model() "
+    "set_model_attributes() get_dataloader() build_dataset() get_dataloader() build_dataset() fill_automatic() "
+    "build_optimizer() get_validator() "
     "set_class_weights() get_class_counts() compute_class_weights() metric_keys() label_loss_items() "
     "resume_training() write_args() plot_training_labels() on_pretrain_routine_end "
     f"on_train_start on_train_epoch_start progress_string() {ONE_STEP} {ONE_STEP} on_train_epoch_end "
@@ -54,6 +56,8 @@ MOMENTS: dict[str, Callable[[Any], bool]] = {
     "get_model": lambda t: t.data["nc"] == 2,
     "set_model_attributes": lambda t: _on_its_device(t) and t.train_loader is None and t.ema is None,
     "get_dataloader": lambda t: t.model.names == {0: "red", 1: "blue"} and t.stride == 32 and t.optimizer is None,
+    "fill_defaults": lambda t: t.args.data is not None and "device" not in vars(t),
+    "fill_automatic": lambda t: len(t.train_loader) == 2 and t.optimizer is None,
     "build_optimizer": lambda t: len(t.train_loader) == 2 and len(t.test_loader) == 1 and t.optimizer is None,
     "get_validator": lambda t: t.optimizer is not None and t.scheduler is not None,
     "set_class_weights": lambda t: t.validator is not None and t.ema is None,

@@ -12,6 +12,9 @@ from sightline.config.settings import Settings
 from sightline.errors import MissingInputError, OutputError, SettingValueError
 from sightline.files import previous_of
 
+# An RT-DETR is a detector: scripts look for its runs where those of detectors lie.
+FOLDERS = {"rtdetr": "detect"}
+
 
 def increment_path(path: str | os.PathLike[str], exist_ok: bool = False, sep: str = "-") -> Path:
     """The first of `train`, `train-2`, `train-3`, … that does not exist. A file keeps its suffix: `f-2.txt`.
@@ -34,7 +37,8 @@ def make_run_dir(settings: Settings, task: str, mode: str, *, made: list[Path] |
     """Make the folder of a run and return it as an absolute path (a script may change its working directory).
 
     `save_dir` is taken as it is. Else it is `project/name`, numbered where that exists and `exist_ok` is off; a
-    relative one lies below the working directory. `project` defaults to `runs/<task>`, `name` to the mode.
+    relative one lies below the working directory. `project` defaults to `runs/<task>` (see `FOLDERS`), `name` to the
+    mode.
 
     Args:
         made: takes the folders that did not exist before, outermost first, for `remove_empty` if the run cannot start.
@@ -44,7 +48,7 @@ def make_run_dir(settings: Settings, task: str, mode: str, *, made: list[Path] |
     """
     if settings.save_dir is not None:
         return _make(Path(settings.save_dir), "save_dir", [] if made is None else made, numbered=False)
-    project = Path(settings.project) if settings.project is not None else Path("runs") / task
+    project = Path(settings.project) if settings.project is not None else Path("runs") / FOLDERS.get(task, task)
     which = "project" if settings.project is not None else "project (default: runs/<task>)"
     return _make(project / (settings.name or mode), which, [] if made is None else made, numbered=not settings.exist_ok)
 

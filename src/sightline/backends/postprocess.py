@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from sightline.ops.boxes import xywhn_to_xyxy
 from sightline.ops.nms import non_max_suppression, select_end_to_end
+
+
+def rows_in_pixels(decoded: Tensor, shape_hw: tuple[int, int]) -> Tensor:
+    """Rows of a head that gives shares of the image, in the form of the others.
+
+    Args:
+        decoded: (B, K, 6) x, y, width, height in [0, 1], score, class.
+        shape_hw: height and width of the network's input, pixels.
+
+    Returns:
+        (B, K, 6) x1, y1, x2, y2 in pixels of the network's input, score, class, in float32 at least: half precision
+        has too few digits for pixels.
+    """
+    decoded = decoded.to(torch.promote_types(decoded.dtype, torch.float32))
+    return torch.cat([xywhn_to_xyxy(decoded[..., :4], shape_hw), decoded[..., 4:]], -1)
 
 
 def detections(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sightline.config.settings import AUTO
 from sightline.diagnosis.history import NAN, Setup
 from sightline.diagnosis.plan import Plan
 from sightline.nn.heads.detect import DFL
@@ -90,6 +91,7 @@ def plan_of(trainer: BaseTrainer) -> Plan:
         comes_up=args.scheduler == "onecycle",
         batches=len(trainer.train_loader),
         patience_chosen=args.is_user_set("patience"),
+        lr_chosen=args.origin("lr0") != AUTO,
     )
 
 

@@ -24,7 +24,13 @@ _POSE = {
     "PoseValidator": "sightline.validate.pose:PoseValidator",
     "PosePredictor": "sightline.predict.pose:PosePredictor",
 }
+_RTDETR = {
+    "RTDETRTrainer": "sightline.train.rtdetr:RTDETRTrainer",
+    "RTDETRValidator": "sightline.validate.rtdetr:RTDETRValidator",
+    "RTDETRPredictor": "sightline.predict.rtdetr:RTDETRPredictor",
+}
 _YOLO = {"YOLO": "sightline.facade:YOLO"}
+_RTDETR_FACADE = {"RTDETR": "sightline.facade:RTDETR"}
 _RESULTS = {
     "Results": "sightline.structures.results:Results",
     "Boxes": "sightline.structures.boxes:Boxes",
@@ -82,8 +88,8 @@ _NMS = {"non_max_suppression": "sightline.compat.adapters.boxes:non_max_suppress
 
 # Old module → name in it → our object, as `module:name`.
 TABLE: dict[str, dict[str, str]] = {
-    "ultralytics": {**_YOLO, "__version__": "sightline.compat.adapters.version:VERSION"},
-    "ultralytics.models": dict(_YOLO),
+    "ultralytics": {**_YOLO, **_RTDETR_FACADE, "__version__": "sightline.compat.adapters.version:VERSION"},
+    "ultralytics.models": {**_YOLO, **_RTDETR_FACADE},
     "ultralytics.models.yolo": dict(_YOLO),
     "ultralytics.models.yolo.model": dict(_YOLO),
     "ultralytics.models.yolo.detect": dict(_DETECT),
@@ -94,6 +100,15 @@ TABLE: dict[str, dict[str, str]] = {
     "ultralytics.models.yolo.pose.train": {"PoseTrainer": _POSE["PoseTrainer"]},
     "ultralytics.models.yolo.pose.val": {"PoseValidator": _POSE["PoseValidator"]},
     "ultralytics.models.yolo.pose.predict": {"PosePredictor": _POSE["PosePredictor"]},
+    "ultralytics.models.rtdetr": {
+        **_RTDETR_FACADE,
+        "RTDETRValidator": _RTDETR["RTDETRValidator"],
+        "RTDETRPredictor": _RTDETR["RTDETRPredictor"],
+    },
+    "ultralytics.models.rtdetr.model": dict(_RTDETR_FACADE),
+    "ultralytics.models.rtdetr.train": {"RTDETRTrainer": _RTDETR["RTDETRTrainer"]},
+    "ultralytics.models.rtdetr.val": {"RTDETRValidator": _RTDETR["RTDETRValidator"]},
+    "ultralytics.models.rtdetr.predict": {"RTDETRPredictor": _RTDETR["RTDETRPredictor"]},
     "ultralytics.engine": {},
     "ultralytics.engine.model": {"Model": "sightline.facade:YOLO"},
     "ultralytics.engine.trainer": {"BaseTrainer": "sightline.train.trainer:BaseTrainer"},
@@ -232,9 +247,6 @@ REMARKS: dict[str, str] = {
 
 # Old module or name → what it comes with. The longest that fits counts, here and in `INSTEAD`.
 LATER: dict[str, str] = {
-    "ultralytics.RTDETR": "RT-DETR",
-    "ultralytics.models.RTDETR": "RT-DETR",
-    "ultralytics.models.rtdetr": "RT-DETR",
     "ultralytics.models.yolo.segment": "segmentation",
     "ultralytics.nn.SegmentationModel": "segmentation",
     "ultralytics.nn.tasks.SegmentationModel": "segmentation",

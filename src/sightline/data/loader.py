@@ -307,6 +307,7 @@ def build_dataset(
     stride: int = 32,
     task: str = "detect",
     rect: bool | None = None,
+    stretch: bool = False,
 ) -> DetectionDataset:
     """The data set that the settings ask for. The edge where settings are read; nothing below knows them.
 
@@ -317,12 +318,17 @@ def build_dataset(
         stride: of the network, pixels.
         rect: rectangular batches; None takes them in mode "val" unless the user said rect=False there, and in
             mode "train" if the user asked for them.
+        stretch: images fill a square, whatever their shape; then there are no rectangular batches.
 
     Raises:
         DataError: no usable image, no labels to train on. MissingFileError: no such split or folder.
-        SettingValueError: `classes` has one that the data set has not; `repeat_factor` meets rectangular batches.
+        SettingValueError: `classes` has one that the data set has not; `repeat_factor` or `stretch` meets rectangular
+            batches.
     """
     train = mode == "train"
+    if stretch:
+        refuse_rect(settings)
+        rect = False
     imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
     index = _index_of(settings, spec, images, train=train, task=task)
     if rect is None:
@@ -336,7 +342,7 @@ def build_dataset(
     pipeline = build_pipeline(settings, imgsz, mode, mixing=not rect, flip_idx=spec.flip_idx, guests=guests)
     return DetectionDataset(
         index,
-        _reader(settings, index, imgsz, spec.channels, several_a_sample=train and not rect),
+        _reader(settings, index, imgsz, spec.channels, several_a_sample=train and not rect, stretch=stretch),
         imgsz=imgsz,
         pipeline=pipeline,
         seed=settings.seed,
@@ -346,6 +352,15 @@ def build_dataset(
         # A run goes on; a validation by itself should not give numbers for other images than it was asked for.
         unreadable="replace" if train else "skip" if settings.mode == "train" else "raise",
     )
+
+
+def refuse_rect(settings: Settings) -> None:
+    """
+    Raises:
+        SettingValueError: the user wants batches of another shape than a square from images that are stretched to one.
+    """
+    if settings.rect and settings.is_user_set("rect"):
+        raise SettingValueError("rect=True: images for RT-DETR are stretched to a square. Leave rect out.")
 
 
 def _index_of(
@@ -415,7 +430,9 @@ def _fraction(fraction: float | list[float], split: str) -> float:
     return fraction[place] if place < len(fraction) else 1.0
 
 
-def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *, several_a_sample: bool) -> ImageReader:
+def _reader(
+    settings: Settings, index: LabelIndex, imgsz: int, channels: int, *, several_a_sample: bool, stretch: bool
+) -> ImageReader:
     budget = None if settings.cache_budget_gb is None else int(settings.cache_budget_gb * GIB)
     cache, quiet = settings.cache, False
     if not cache and several_a_sample and _ever(settings, "mosaic"):
@@ -424,7 +441,14 @@ def _reader(settings: Settings, index: LabelIndex, imgsz: int, channels: int, *,
         cache, quiet = "ram", True
         budget = min(budget or RECENT_BYTES, RECENT_BYTES, available_memory() // 4)
     reader = ImageReader(
-        index.paths, imgsz, shapes=index.shapes, cache=cache, budget_bytes=budget, channels=channels, quiet=quiet
+        index.paths,
+        imgsz,
+        shapes=index.shapes,
+        cache=cache,
+        budget_bytes=budget,
+        channels=channels,
+        stretch=stretch,
+        quiet=quiet,
     )
     if quiet and reader.cached < len(index):
         LOGGER.info(

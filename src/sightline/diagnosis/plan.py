@@ -22,8 +22,8 @@ class Plan:
     """A run that is about to begin, as plain values.
 
     Attributes:
-        lr_factor: of `lr_scale` on lr0; batch: images of a forward pass, over all processes; accumulate: passes behind
-            a step.
+        lr_factor: of `lr_scale` on lr0; lr_chosen: somebody wants that lr0, it is not the one of a recipe.
+        batch: images of a forward pass, over all processes; accumulate: passes behind a step.
         warmup_epochs: length of the warm-up, whatever it was given in; comes_up: the schedule itself begins low.
         patience: 0 if nothing ends the run early; patience_chosen: somebody wants it to.
         batch_norm: whether the network has BatchNorm layers, None if unknown; synced: over all processes; sync_asked:
@@ -51,6 +51,7 @@ class Plan:
     comes_up: bool = False
     batches: int | None = None
     patience_chosen: bool = False
+    lr_chosen: bool = True
 
     @property
     def learning_rate(self) -> float:
@@ -78,7 +79,7 @@ def review(plan: Plan) -> list[Finding]:
 def learning_rate(plan: Plan) -> Iterator[Finding]:
     name, lr = plan.optimizer, plan.learning_rate
     kind = name.lower()
-    if kind not in SGD_FAMILY + ADAM_FAMILY:
+    if kind not in SGD_FAMILY + ADAM_FAMILY or not plan.lr_chosen:
         return
     (low, high), wild = (SGD_RANGE, SGD_WILD) if kind in SGD_FAMILY else (ADAM_RANGE, ADAM_WILD)
     usual = f"{low:g} to {high:g}"

@@ -9,11 +9,11 @@ from sightline.artifacts.weights_file import read_weights
 from sightline.config.settings import Settings
 from sightline.models.build import NETWORKS
 from sightline.models.network import load_spec
-from sightline.tasks import get_task
+from sightline.tasks import get_task, is_called
 
 
 def settle_task(settings: Settings, source: Any = None) -> None:
-    """Set `task` to that of the model, unless the user named one.
+    """Set `task` to that of the model, unless the user named another one.
 
     Args:
         settings: of a training.
@@ -23,7 +23,7 @@ def settle_task(settings: Settings, source: Any = None) -> None:
         ModelError, MissingFileError, CheckpointError: the model cannot be read.
         SettingValueError: it cannot be trained yet.
     """
-    if settings.is_user_set("task") or (source is None and settings.model is None):
+    if source is None and settings.model is None:
         return
     if source is None:
         name = str(settings.model)
@@ -34,6 +34,7 @@ def settle_task(settings: Settings, source: Any = None) -> None:
             task = read_weights(download.fetch_weights(name)).task
     else:
         task = getattr(source, "task", None)
-    if task is not None and task != settings.task:
-        get_task(task)  # of some there are only networks
-        settings.assign("task", task, origin="auto")
+    if task is None or task == settings.task or (settings.is_user_set("task") and not is_called(task, settings.task)):
+        return
+    get_task(task)  # of some there are only networks
+    settings.assign("task", task, origin="auto")

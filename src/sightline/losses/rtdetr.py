@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sightline.structures.denoising import DenoisingQueries
 
 GAINS = {"class": 1.0, "bbox": 5.0, "giou": 2.0}
+SETTINGS = {"class": "cls", "bbox": "dfl", "giou": "box"}  # the gain of each term; the trainer sets them to the above
 GAMMA = 1.5
 BACKGROUND = 0.25  # α of what no target belongs to
 BACKGROUND_ALONE = 0.75  # in a batch without any target: what published weights were trained with (plain focal loss)
@@ -35,8 +36,10 @@ class RTDETRDetectionLoss:
     called like it.
 
     Args:
-        model: gives the number of classes (`model[-1].nc`).
-        gains: of the terms class, bbox and giou.
+        model: gives the number of classes (`model[-1].nc`); if set, `args` (the gains of `SETTINGS`; focal_gamma, in
+            the place of γ), and `class_weights` and `positive_weights`: (nc,) factors of each class, for all of its
+            cost or for that of the objects only.
+        gains: of the terms class, bbox and giou, in the place of those in `args`.
 
     Sources: Lv et al., RT-DETR, arXiv:2304.08069; Zhang et al., DINO, arXiv:2203.03605; Zhang et al., VarifocalNet,
     arXiv:2008.13367; Rezatofighi et al., Generalized IoU, arXiv:1902.09630.
@@ -46,7 +49,10 @@ class RTDETRDetectionLoss:
 
     def __init__(self, model: Any, gains: Mapping[str, float] | None = None) -> None:
         self.nc: int = model.model[-1].nc
-        self.gains = {**GAINS, **(gains or {})}
+        self.hyp: Any = getattr(model, "args", None)
+        self.gains = dict(gains or {})
+        self.class_weights: Tensor | None = getattr(model, "class_weights", None)
+        self.positive_weights: Tensor | None = getattr(model, "positive_weights", None)
         self.matcher: Any = HungarianMatcher()
 
     def __call__(self, preds: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Items]:
@@ -141,17 +147,36 @@ class RTDETRDetectionLoss:
         overlap = 1 - matched_iou(found, wanted, "giou", xywh=True).squeeze(-1)
         overlap = overlap.view(layers, -1).sum(1) / divisor
         background = torch.where(count > 0, BACKGROUND, BACKGROUND_ALONE)
+        gamma = self.read("focal_gamma", 0.0) or GAMMA
         main = len(layer) - len(layer) // layers  # from here on pairs are of the last layer
         ends = ((slice(main, None), scores[-1:], layer[main:] - (layers - 1)), (slice(main), scores[:-1], layer[:main]))
         last, others = (
-            varifocal_sum(logits, (which, image[part], query[part], labels[part]), quality[part], background, GAMMA)
+            varifocal_sum(
+                logits,
+                (which, image[part], query[part], labels[part]),
+                quality[part],
+                background,
+                gamma,
+                weights=self.class_weights,
+                positive_weights=self.positive_weights,
+            )
             for part, logits, which in ends
         )
         return {
-            "loss_class": last / divisor * self.gains["class"],
-            "loss_bbox": distance[-1] * self.gains["bbox"],
-            "loss_giou": overlap[-1] * self.gains["giou"],
-            "loss_class_aux": others / divisor * self.gains["class"],
-            "loss_bbox_aux": distance[:-1].sum() * self.gains["bbox"],
-            "loss_giou_aux": overlap[:-1].sum() * self.gains["giou"],
+            "loss_class": last / divisor * self.gain("class"),
+            "loss_bbox": distance[-1] * self.gain("bbox"),
+            "loss_giou": overlap[-1] * self.gain("giou"),
+            "loss_class_aux": others / divisor * self.gain("class"),
+            "loss_bbox_aux": distance[:-1].sum() * self.gain("bbox"),
+            "loss_giou_aux": overlap[:-1].sum() * self.gain("giou"),
         }
+
+    def gain(self, term: str) -> float:
+        """What the term class, bbox or giou is multiplied with now."""
+        return self.gains[term] if term in self.gains else self.read(SETTINGS[term], GAINS[term])
+
+    def read(self, setting: str, otherwise: float) -> float:
+        """A number of the settings; a model without them has none."""
+        if isinstance(self.hyp, Mapping):
+            return float(self.hyp.get(setting, otherwise))
+        return float(getattr(self.hyp, setting, otherwise))

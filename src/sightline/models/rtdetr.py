@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import ModelError
@@ -20,6 +21,10 @@ class RTDETRDetectionModel(DetectionModel):
     """
 
     task = "rtdetr"
+    # Settings that its loss does not read, and why; a run that sets one is refused.
+    unread_settings = MappingProxyType(
+        {"label_smoothing": "the target of its class loss is how well the box fits, which is soft already"}
+    )
 
     def __init__(
         self,

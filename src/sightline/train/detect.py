@@ -44,6 +44,7 @@ class DetectionTrainer(BaseTrainer):
     """
 
     task = "detect"
+    stretch = False  # images fill a square, whatever their shape, instead of being letterboxed
 
     def get_dataset(self) -> dict[str, Any]:
         if self.args.data is None:
@@ -96,6 +97,7 @@ class DetectionTrainer(BaseTrainer):
         from_file = isinstance(weights, WeightsFile) and cfg is weights.yaml  # which could name any size
         if reason:
             model = copy_for(given, self.data, reason=reason, fresh=not self.args.pretrained)
+            self.loaded_tensors |= set(model.state_dict()) if self.args.pretrained else set()
             weights = None if weights is given else weights
         else:
             with Budget(weights.state) if from_file else contextlib.nullcontext():
@@ -105,6 +107,7 @@ class DetectionTrainer(BaseTrainer):
             state = weights.state_dict() if isinstance(weights, nn.Module) else getattr(weights, "state", weights)
             names = getattr(weights, "names", None)
             report = transfer(model, state, source_names=names, cls_remap=self.args.cls_remap)
+            self.loaded_tensors |= set(report.copied)
             if report.transferred == 0:
                 raise ModelError(
                     f"No tensor of {getattr(weights, 'path', 'the weights')} fits model={self.args.model}. "
@@ -170,6 +173,7 @@ class DetectionTrainer(BaseTrainer):
             batch_size=batch or self.batch_size,
             stride=self.stride,
             task=self.task,
+            stretch=self.stretch,
         )
 
     def get_dataloader(self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:

@@ -18,6 +18,7 @@ from sightline.losses.terms.class_weights import positive_weights
 from sightline.train.ema import unwrap
 
 if TYPE_CHECKING:
+    from sightline.config.settings import Settings
     from sightline.train.trainer import BaseTrainer
 
 # What our own losses read. A plain function cannot, so there these settings would be without effect.
@@ -36,6 +37,8 @@ def put_in_force(trainer: BaseTrainer) -> None:
     """
     network, settings = unwrap(trainer.model), trainer.args
     reader = "the loss"
+    if settings.loss is None:
+        _refuse_what_ours_does_not_read(network, settings)
     if settings.loss is not None:
         own = OwnLoss(settings.loss)
         _refuse_what_it_cannot_read(own, trainer)
@@ -109,9 +112,20 @@ def weights_of(setting: str | list[float] | Mapping[str | int, float], counts: T
     return torch.tensor(setting, dtype=torch.float32)
 
 
+def _refuse_what_ours_does_not_read(network: Any, settings: Settings) -> None:
+    changed = settings.changed()
+    for name, reason in getattr(network, "unread_settings", {}).items():
+        if name in changed and settings.is_user_set(name):
+            raise SettingValueError(
+                f"{name}={changed[name][0]} would have no effect on {type(network).__name__}: {reason}. Leave it out."
+            )
+
+
 def _refuse_what_it_cannot_read(own: OwnLoss, trainer: BaseTrainer) -> None:
     changed = trainer.args.changed()
-    unread = [f"{name}={changed[name][0]}" for name in READ_BY_OURS if name in changed]
+    unread = [
+        f"{name}={changed[name][0]}" for name in READ_BY_OURS if name in changed and trainer.args.is_user_set(name)
+    ]
     if own.kind == FUNCTION and unread:
         raise SettingValueError(
             f"{', '.join(unread)}: a function of (preds, batch) such as loss={own.name} does not read settings, so "

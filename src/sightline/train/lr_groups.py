@@ -90,6 +90,24 @@ def split_groups(optimizer: Optimizer, model: nn.Module, factors: Mapping[str, f
     optimizer.param_groups[:] = groups
 
 
+def split_at_backbone(optimizer: Optimizer, model: nn.Module) -> None:
+    """Split every group, in place, into that of the head and that of the backbone, of the same numbers.
+
+    A network without a description that says where its backbone ends keeps its groups.
+    """
+    network = unwrap(model)
+    length = len((getattr(network, "yaml", None) or {}).get("backbone") or ())
+    if not length:
+        return
+    layers = {id(parameter): _layer(name) for name, parameter in network.named_parameters()}
+    groups = []
+    for part in ("head", "backbone"):
+        for group in optimizer.param_groups:
+            inside = [each for each in group["params"] if _is_before(layers.get(id(each)), length) == (part != "head")]
+            groups.append({**group, "params": inside, "name": f"{part} {group.get('param_group', '')}".strip()})
+    optimizer.param_groups[:] = groups
+
+
 def split_by_settings(optimizer: Optimizer, model: nn.Module, settings: Settings) -> dict[str, str]:
     """Split the groups if the settings ask for it. Returns setting → what it does in this run, for the summary."""
     given = {name: getattr(settings, name) for name in LR_FACTORS if getattr(settings, name) is not None}
@@ -100,6 +118,10 @@ def split_by_settings(optimizer: Optimizer, model: nn.Module, settings: Settings
     listed = ", ".join(f"×{factor:.3g}" for factor in (factors if len(factors) <= 4 else [factors[0], factors[-1]]))
     line = f"{len(optimizer.param_groups)} groups, learning rates {'' if len(factors) <= 4 else 'from '}{listed}"
     return dict.fromkeys(given, line.replace(", ×", " to ×") if len(factors) > 4 else line)
+
+
+def _is_before(layer: int | None, length: int) -> bool:
+    return layer is not None and layer < length
 
 
 def _layer(name: str) -> int | None:

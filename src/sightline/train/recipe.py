@@ -41,12 +41,21 @@ def fill_automatic(settings: Settings, *, batches: int, nc: int) -> None:
     name, lr, momentum = automatic(iterations=total, nc=nc)
     settings.assign("optimizer", name, origin="auto")  # also where the user wrote `auto`
     _fill(settings, lr0=lr, momentum=momentum, warmup_bias_lr=0.0)
+    if settings.accumulate is None and total * settings.batch / settings.nbs < FEW_STEPS:
+        _fill(settings, nbs=settings.batch)  # every batch steps
+    fit_average(settings, steps=steps_of(settings, batches=batches))
+
+
+def steps_of(settings: Settings, *, batches: int) -> float:
+    """Optimizer steps of a run with that many batches an epoch."""
+    total = batches * settings.epochs
     if settings.accumulate is not None:
-        steps = total / settings.accumulate
-    else:
-        if total * settings.batch / settings.nbs < FEW_STEPS:
-            _fill(settings, nbs=settings.batch)  # every batch steps
-        steps = total * settings.batch / max(settings.nbs, settings.batch)
+        return total / settings.accumulate
+    return total * settings.batch / max(settings.nbs, settings.batch)
+
+
+def fit_average(settings: Settings, *, steps: float) -> None:
+    """Shorten `ema_tau` where the run is short, unless the user chose it."""
     if steps / STEPS_PER_TAU < settings.ema_tau:
         _fill(settings, ema_tau=max(round(steps / STEPS_PER_TAU), 1))
 

@@ -37,6 +37,7 @@ class RunState(Assignable):
         self.data: dict[str, Any] = {}  # at least train, val, names and nc
         self.model: Any = self.args.model  # a name or file until setup_model, a module from then on
         self.source: Any = None  # where initial weights come from: a module or a weights file; None is random
+        self.loaded_tensors: set[str] = set()  # names of the network's tensors that came from there; others are random
         self.ema: Any = None
         self.optimizer: Any = None
         self.scheduler: Any = None

@@ -35,6 +35,7 @@ from sightline.losses import normalise
 from sightline.models.training_settings import settings_in_file
 from sightline.train import (
     attention,
+    backbone,
     between_batches,
     clip,
     clock,
@@ -103,6 +104,8 @@ class BaseTrainer(RunState):
     ) -> None:
         self.args: Settings = settings_of_run(cfg, overrides or {}, self.task, settings_in_file)
         self.checkpoint: dict[str, Any] | None = self.check_resume()
+        if self.checkpoint is None:
+            self.fill_defaults()
         self.world_size = distributed.wanted(self.args)  # processes that train together
         self.ddp = self.world_size > 1
         self.rank = 0  # which of them this is
@@ -366,6 +369,7 @@ class BaseTrainer(RunState):
             self.setup_model()
         self.model = returned(self.model, self.get_model).to(self.device, memory_format=self._memory_format())
         self.set_model_attributes()
+        backbone.put_in_force(self)
         attention.put_in_force(self)
         memory.settle(self)
         norms.put_in_force(self)
@@ -384,7 +388,7 @@ class BaseTrainer(RunState):
         images = getattr(self.train_loader.dataset, "images_per_epoch", len(self.train_loader.dataset))
         batches = len(self.train_loader)
         self._say_what_is_repeated()
-        recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
+        self.fill_automatic(batches=batches)
         schedule_settings.put_in_force(self)
         optimizer = self.build_optimizer(
             unwrap(self.model),
@@ -425,6 +429,16 @@ class BaseTrainer(RunState):
             file.write(to_yaml(self.args, save_dir=str(self.save_dir)))
 
     # ------------------------------------------------------------------ what a task fills in
+
+    def fill_defaults(self) -> None:
+        """Settings of a new run that nobody set and that this task wants otherwise: `self.args.fill_auto(name, value)`.
+
+        Called while the trainer is made, when it knows its settings and nothing else.
+        """
+
+    def fill_automatic(self, *, batches: int) -> None:
+        """Settings that nobody set and that depend on the length of the run, `batches` an epoch, or on the weights."""
+        recipe.fill_automatic(self.args, batches=batches, nc=self.data["nc"])
 
     def get_dataset(self) -> dict[str, Any]:
         """The data set as a dict with at least train, val, names and nc."""

@@ -57,6 +57,7 @@ class DetectionValidator(BaseValidator):
 
     task = "detect"
     annotations_kind = "instances"  # the first word of COCO's annotation files
+    stretch = False  # images fill a square, whatever their shape
 
     def __init__(
         self,
@@ -95,7 +96,14 @@ class DetectionValidator(BaseValidator):
             self.data |= {"names": {0: "item"}, "nc": 1}
         fit_imgsz(self.args, stride, max_dim=1)
         dataset = build_dataset(
-            self.args, spec, self.split, mode="val", batch_size=batch, stride=stride, task=self.task
+            self.args,
+            spec,
+            self.split,
+            mode="val",
+            batch_size=batch,
+            stride=stride,
+            task=self.task,
+            stretch=self.stretch,
         )
         on_accelerator = device.type != "cpu"
         return build_loader(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator
 
 from sightline.config.groups.field import setting
-from sightline.config.kinds import Automatic, Freeze, Switch, SwitchOrFile, Unfreeze, choice
+from sightline.config.kinds import Automatic, File, Freeze, Switch, SwitchOrFile, Unfreeze, choice
 
 
 class ModelSettings(BaseModel):
@@ -15,6 +15,13 @@ class ModelSettings(BaseModel):
 
     pretrained: SwitchOrFile = setting(
         True, "Start from the model's weights, or from this file.", "train", allowed="True, False or a file"
+    )
+    backbone_weights: File | None = setting(
+        None,
+        "Weights for the backbone: a state dict of torchvision or timm (ResNet, HGNetV2).",
+        "train",
+        allowed="a file",
+        new=True,
     )
     cls_remap: Switch = setting(True, "Carry class outputs over by class name.", "train")
     freeze: Freeze | None = setting(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator
 from sightline.config.groups.field import ALL, setting
 from sightline.config.kinds import Device, File, Number, Switch, Text, Whole, choice
 
-TASKS = ("detect", "pose")
+TASKS = ("detect", "pose", "rtdetr")
 LATER_TASKS = ("segment", "classify", "obb", "semantic", "depth")
 AttentionKernel = Annotated[
     Literal["auto", "flash", "efficient", "math"],
@@ -21,7 +21,7 @@ LATER_MODES = ("export", "track", "benchmark", "tune")
 class RunSettings(BaseModel):
     """The run: what to do, where, and with which files."""
 
-    task: Annotated[Literal["detect", "pose"], BeforeValidator(choice(*TASKS, later=LATER_TASKS))] = setting(
+    task: Annotated[Literal["detect", "pose", "rtdetr"], BeforeValidator(choice(*TASKS, later=LATER_TASKS))] = setting(
         "detect", "What the network finds."
     )
     mode: Annotated[Literal["train", "val", "predict"], BeforeValidator(choice(*ALL, later=LATER_MODES))] = setting(

@@ -17,7 +17,14 @@ from sightline.losses.terms.focal import focal_background
 
 
 def varifocal_sum(
-    logits: Tensor, places: tuple[Tensor, ...], quality: Tensor, background: Tensor, gamma: float
+    logits: Tensor,
+    places: tuple[Tensor, ...],
+    quality: Tensor,
+    background: Tensor,
+    gamma: float,
+    *,
+    weights: Tensor | None = None,
+    positive_weights: Tensor | None = None,
 ) -> Tensor:
     """() sum over all logits.
 
@@ -27,6 +34,8 @@ def varifocal_sum(
         quality: (S,) in [0, 1], without gradient: the targets there.
         background: () α.
         gamma: γ, at least 1.
+        weights: (C,) one factor a class; None for ones.
+        positive_weights: (C,) one factor a class for the positive part of its objects; None for ones.
     """
     matched = at_least_float32(logits[places])  # (S,)
     quality = quality.to(matched.dtype)
@@ -34,4 +43,11 @@ def varifocal_sum(
     cost = F.softplus(matched)
     as_object = (cost - quality * matched) * quality
     as_background = cost * matched.sigmoid() ** gamma
-    return as_object.sum() + background * (focal_background(logits, gamma) - as_background.sum())
+    if positive_weights is not None:  # −ln p = softplus(−x), which is softplus(x) − x, counts as often as they say
+        lift = positive_weights.to(matched)[places[-1]] - 1
+        as_object = as_object + lift * quality * (cost - matched) * quality
+    if weights is None:
+        return as_object.sum() + background * (focal_background(logits, gamma) - as_background.sum())
+    weight = weights.to(matched)[places[-1]]
+    everywhere = focal_background(logits.transpose(-1, -2), gamma, weights.to(matched))
+    return (as_object * weight).sum() + background * (everywhere - (as_background * weight).sum())
