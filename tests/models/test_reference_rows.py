@@ -76,3 +76,15 @@ def test_a_stem_is_not_repeated():
 def test_a_norm_that_is_a_row_keeps_what_its_writer_says():
     network = build_model(changed(7, [-1, 1, "nn.BatchNorm2d", [64, 0.01]]))
     assert (network.model[7].eps, network.model[7].momentum) == (0.01, 0.03)
+
+
+@pytest.mark.parametrize(("side", "queries", "rows"), [(32, 20, 60), (64, 80, 240), (96, 180, 300)])
+def test_a_small_image_has_fewer_queries_and_as_many_results_as_they_allow(side: int, queries: int, rows: int):
+    """Three classes, 300 queries wanted; the numbers are those of the reference."""
+    network = build_model(CASES["decoder, width"]).eval()
+    with torch.no_grad():
+        decoded, raw = network(torch.rand(1, 3, side, side))
+    assert raw["boxes"].shape == (1, 1, queries, 4)
+    assert decoded.shape == (1, rows, 6)
+    best = raw["scores"][0, 0].sigmoid().flatten().sort(descending=True).values[:rows]
+    torch.testing.assert_close(decoded[0, :, 4], best)
