@@ -15,8 +15,13 @@ from torch import nn
 from sightline.compat.table import TABLE
 
 
-def write_as_reference(path: Path, network: nn.Module, yaml: Mapping[str, Any]) -> None:
-    """Write `network` in half precision with `yaml` as its description; no class of ours is named in the file."""
+def write_as_reference(
+    path: Path, network: nn.Module, yaml: Mapping[str, Any], *, root_class: str = "DetectionModel", task: str = "detect"
+) -> None:
+    """Write `network` in half precision with `yaml` as its description; no class of ours is named in the file.
+
+    Files of RT-DETR have the task "detect", too.
+    """
     names = {new.partition(":")[2]: name for name, new in TABLE["ultralytics.nn.modules.block"].items()}
     names |= {new.partition(":")[2]: name for name, new in TABLE["ultralytics.nn.modules.conv"].items()}
     modules: dict[str, types.ModuleType] = {}
@@ -43,10 +48,10 @@ def write_as_reference(path: Path, network: nn.Module, yaml: Mapping[str, Any]) 
         made._modules = {name: translated(child) for name, child in module._modules.items()}
         return made
 
-    root = stand_in("ultralytics.nn.tasks", "DetectionModel")
+    root = stand_in("ultralytics.nn.tasks", root_class)
     root.model = translated(network.model)
     root.yaml, root.nc, root.names, root.stride = dict(yaml), network.nc, dict(network.names), network.stride
-    root.args = {"task": "detect", "imgsz": 640}
+    root.args = {"task": task, "imgsz": 640}
     parents = {".".join(name.split(".")[:end]) for name in modules for end in range(1, name.count(".") + 1)}
     modules |= {name: types.ModuleType(name) for name in parents}
     before = {name: sys.modules.get(name) for name in modules}

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from golden import golden
-from golden.fill import filled_state
+from golden.fill import fill, filled_state
 from golden.reference_file import write_as_reference
 from golden.test_models import LOOSE, STRICT, output_differences
+from models.reference_rows import FACTS, descriptions, filled, means_of
 from sightline.artifacts.foreign import read_foreign
 from sightline.artifacts.weights_file import read_weights
 from sightline.facade import YOLO
-from sightline.models.build import build_model
+from sightline.models.build import build_from_state, build_model
 
 FILES = golden.golden_files("checkpoints/*.pt")
 
@@ -136,3 +137,38 @@ def test_a_whole_network_of_yolo12_is_rebuilt_from_its_file(path, tmp_path):
     boxes, scores = recorded["eval/one2many/decoded"][:, :4], recorded["eval/one2many/decoded"][:, 4:]
     np.testing.assert_allclose(decoded[:, :4], boxes, atol=0.5)
     np.testing.assert_allclose(decoded[:, 4:], scores, atol=0.01)
+
+
+# What running the reference showed of its descriptions: no letter of the size, and the task of a detector.
+RTDETR_KEYS = {"scales": {"l": [1.0, 1.0, 1024]}, "scale": "", "yaml_file": "mine.yaml", "channels": 3}
+
+
+@pytest.mark.parametrize("name", ["HGNet", "ResNet", "encoder, twice", "activation None"])
+def test_a_whole_network_of_rtdetr_is_rebuilt_from_its_file(name, tmp_path):
+    network = build_model(descriptions()[name])
+    network.load_state_dict(filled(fill, network.state_dict()))
+    write_as_reference(
+        tmp_path / "best.pt", network, {**descriptions()[name], **RTDETR_KEYS}, root_class="RTDETRDetectionModel"
+    )
+    assert b"sightline" not in (tmp_path / "best.pt").read_bytes()
+    weights = read_weights(tmp_path / "best.pt")
+    assert weights.task == "rtdetr"
+    loaded = build_from_state(weights.yaml, nc=weights.nc, names=weights.names, state=weights.state)
+    image = torch.from_numpy(np.random.default_rng(0).random((1, 3, 128, 160)).astype(np.float32))
+    with torch.no_grad():
+        decoded, raw = loaded(image)
+    found = means_of(raw["boxes"][0], raw["scores"][0], raw["encoder_boxes"], raw["encoder_scores"], decoded)
+    np.testing.assert_allclose(found, FACTS[name][3], atol=0.003)  # weights were rounded to half precision
+
+
+def test_a_whole_network_of_pose_is_rebuilt_from_its_file(tmp_path):
+    network = build_model("yolo26n-pose.yaml", nc=1)
+    network.load_state_dict({key: fill(key, value) for key, value in network.state_dict().items()})
+    write_as_reference(tmp_path / "best.pt", network, network.yaml, root_class="PoseModel", task="pose")
+    assert b"sightline" not in (tmp_path / "best.pt").read_bytes()
+    loaded = YOLO(str(tmp_path / "best.pt"))
+    assert (loaded.task, loaded.model.kpt_shape, loaded.model.nc) == ("pose", (17, 3), 1)
+    state = loaded.model.state_dict()
+    assert list(state) == list(network.state_dict())
+    written = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
+    assert all(torch.equal(state[key], value.half().float()) for key, value in written.items())

@@ -80,8 +80,9 @@ def test_shapes_in_both_modes(cfg):
 
 
 def test_fewer_cells_than_queries():
-    decoded, _ = small().eval()(torch.rand(1, 3, 32, 32))
-    assert decoded.shape == (1, 4 * 4 + 2 * 2, 6)
+    decoded, raw = small().eval()(torch.rand(1, 3, 32, 32))
+    assert raw["boxes"].shape == (1, 1, 4 * 4 + 2 * 2, 4)
+    assert decoded.shape == (1, 50, 6)  # 60 pairs of query and class, of which as many as queries are wanted
 
 
 def test_cells_at_the_edge_are_emptied():

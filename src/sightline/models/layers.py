@@ -15,7 +15,7 @@ from torch import nn
 
 from sightline.nn.area_attention import A2C2f
 from sightline.nn.attention import C2PSA
-from sightline.nn.conv import Conv, DWConv
+from sightline.nn.conv import NORM_EPS, NORM_MOMENTUM, Conv, DWConv
 from sightline.nn.csp import C3, Bottleneck, C2f, C3k, C3k2
 from sightline.nn.heads.detect import Detect
 from sightline.nn.heads.pose import Pose, Pose26
@@ -58,6 +58,8 @@ class Context:
     kpt_shape: tuple[int, int] | None = None  # (K, D) of a pose head
 
 
+NORM = {"eps": NORM_EPS, "momentum": NORM_MOMENTUM}  # of a BatchNorm that is a row, as of all others
+
 Arguments = dict[str, Any]
 Built = tuple[nn.Module, int]  # the layer and its output channels (0 for a head)
 
@@ -68,13 +70,17 @@ class Layer:
 
     `arguments` are the names of the row's values in the order of the reference's layout; `named` are further ones,
     which have no place in that order. In our layout all of them are keys. Names are those of the constructor, except
-    that `channels` is the nominal output width, which the scale changes.
+    that `channels` is the nominal output width, which the scale changes. Where the reference reads a row in a way that
+    nobody would expect, `fixed`, `when_none` and `least` say so (decision 0177).
     """
 
     build: Callable[[Sequence[int], Arguments, int, Context], Built]
     arguments: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     stated: Mapping[str, Any] = field(default_factory=dict)  # what a row says even if its writer left it out
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # arguments of the reference that have one value here
+    when_none: Mapping[str, Any] = field(default_factory=dict)  # what None says, where that is not the default
+    least: int = 0  # values that a row of the reference's layout must have
     joins: bool = False  # takes a list of maps
     head: bool = False
     shared: tuple[str, ...] = ()  # arguments of a head that stand in the whole description, under the same name
@@ -89,6 +95,8 @@ def sized(
     *arguments: str,
     named: tuple[str, ...] = (),
     adapt: Callable[[Arguments, Context], Arguments] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    when_none: Mapping[str, Any] | None = None,
 ) -> Layer:
     """A layer `make(in_channels, out_channels, …)`. One that takes `repeats` holds its own; others are put in a row."""
     holds_repeats = "repeats" in inspect.signature(make).parameters
@@ -104,10 +112,16 @@ def sized(
             first if repeats == 1 else nn.Sequential(first, *(make(out, out, **given) for _ in range(1, repeats)))
         ), out
 
-    return Layer(build, ("channels", *arguments), named)
+    return Layer(build, ("channels", *arguments), named, fixed=fixed or {}, when_none=when_none or {})
 
 
-def literal(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = ()) -> Layer:
+def literal(
+    make: type[nn.Module],
+    *arguments: str,
+    stated: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    least: int = 0,
+) -> Layer:
     """A layer `make(in_channels, …)` whose widths are taken as they are, whatever the size; it has `out_channels`."""
     holds_repeats = "repeats" in inspect.signature(make).parameters
 
@@ -119,13 +133,14 @@ def literal(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = ())
         given = {name: value for name, value in given.items() if name != "in_channels"}
         if holds_repeats:
             made = make(width, **given, repeats=repeats)
-        elif repeats == 1:
-            made = make(width, **given)
-        else:
-            raise ValueError("it cannot be repeated; write a row for each")
-        return made, int(made.out_channels)
+            return made, int(made.out_channels)
+        row = [make(width, **given)]
+        if repeats > 1 and row[0].out_channels != width:
+            raise ValueError("only one that keeps its width can be repeated; write a row for each")
+        row.extend(make(width, **given) for _ in range(1, repeats))
+        return row[0] if repeats == 1 else nn.Sequential(*row), int(row[0].out_channels)
 
-    return Layer(build, arguments, named)
+    return Layer(build, arguments, stated=stated or {}, fixed=fixed or {}, least=least)
 
 
 def width_keeping(make: type[nn.Module], *arguments: str, **stated: Any) -> Layer:
@@ -157,13 +172,15 @@ def detection_head(make: type[nn.Module], *arguments: str, also: tuple[str, ...]
     return Layer(build, (*arguments, *also), joins=True, head=True, shared=("nc", *also))
 
 
-def query_head(make: type[nn.Module], *arguments: str, named: tuple[str, ...] = ()) -> Layer:
+def query_head(
+    make: type[nn.Module], *arguments: str, named: tuple[str, ...] = (), fixed: Mapping[str, Any] | None = None
+) -> Layer:
     """A head with queries in the place of cells: all it learns from the rest of the description is the classes."""
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
         return make(list(inputs), **{**given, "nc": context.nc}), 0
 
-    return Layer(build, arguments, named, joins=True, head=True, shared=("nc",))
+    return Layer(build, arguments, named, fixed=fixed or {}, joins=True, head=True, shared=("nc",))
 
 
 def from_torch(name: str) -> Layer | None:
@@ -177,7 +194,7 @@ def from_torch(name: str) -> Layer | None:
 
     def build(inputs: Sequence[int], given: Arguments, repeats: int, context: Context) -> Built:
         (width,) = inputs
-        made = make(**given)
+        made = make(**({**NORM, **given} if make is nn.BatchNorm2d else given))
         return made, int(getattr(made, "out_channels", width))
 
     names = tuple(each for each in inspect.signature(make).parameters if each not in ("args", "kwargs"))
@@ -200,14 +217,18 @@ def _sppf(given: Arguments, context: Context) -> Arguments:
     return {"activation": "pools" not in given, **given}
 
 
+NO_ACTIVATION = {"activation": False}
+ONE_GROUP = {"groups": 1}
+NO_DROPOUT = {"dropout": 0}
+
 LAYERS: dict[str, Layer] = {
-    "Conv": sized(Conv, "kernel", "stride", "padding", "groups", "dilation", "activation"),
-    "DWConv": sized(DWConv, "kernel", "stride", "dilation", "activation"),
-    "Bottleneck": sized(Bottleneck, "shortcut", named=("kernels", "expansion")),
-    "C2f": sized(C2f, "shortcut", named=("expansion",)),
-    "C3": sized(C3, "shortcut", named=("expansion",)),
+    "Conv": sized(Conv, "kernel", "stride", "padding", "groups", "dilation", "activation", when_none=NO_ACTIVATION),
+    "DWConv": sized(DWConv, "kernel", "stride", "dilation", "activation", when_none=NO_ACTIVATION),
+    "Bottleneck": sized(Bottleneck, "shortcut", "groups", "kernels", "expansion", fixed=ONE_GROUP),
+    "C2f": sized(C2f, "shortcut", "groups", "expansion", fixed=ONE_GROUP),
+    "C3": sized(C3, "shortcut", "groups", "expansion", fixed=ONE_GROUP),
     "C3k": sized(C3k, "shortcut", named=("expansion",)),
-    "C3k2": sized(C3k2, "c3k", "expansion", "attention", named=("shortcut",), adapt=_wide_c3k2),
+    "C3k2": sized(C3k2, "c3k", "expansion", "attention", "groups", "shortcut", fixed=ONE_GROUP, adapt=_wide_c3k2),
     "SPPF": sized(SPPF, "kernel", "pools", "shortcut", named=("activation",), adapt=_sppf),
     "C2PSA": sized(C2PSA, named=("expansion",)),
     "A2C2f": sized(A2C2f, "attention", "areas", "residual", "mlp_ratio", "expansion", adapt=_large_a2c2f),
@@ -215,16 +236,20 @@ LAYERS: dict[str, Layer] = {
     "RepConv": sized(RepConv),
     "RepC3": sized(RepC3, "expansion"),
     "HGStem": literal(HGStem, "middle", "channels"),
-    "HGBlock": literal(HGBlock, "middle", "channels", "kernel", "light", "shortcut"),
+    # Without a kernel in the row the reference takes the repeats for it, and makes a chain of six.
+    "HGBlock": literal(HGBlock, "middle", "channels", "kernel", "light", "shortcut", stated={"kernel": 3}, least=3),
     "ResNetLayer": literal(ResNetLayer, "in_channels", "width", "stride", "first", "count"),
-    "AIFI": literal(AIFI, "hidden", "heads"),
+    "AIFI": literal(AIFI, "hidden", "heads", "dropout", fixed=NO_DROPOUT),
     "nn.Upsample": width_keeping(nn.Upsample, "size", "scale_factor", "mode", scale_factor=2, mode="nearest"),
     "Concat": joining(Concat, "axis", axis=1),
     "Detect": detection_head(Detect, "nc"),
     "Pose": detection_head(Pose, "nc", also=("kpt_shape",)),
     "Pose26": detection_head(Pose26, "nc", also=("kpt_shape",)),
     "RTDETRDecoder": query_head(
-        RTDETRDecoder, "nc", "width", "queries", "points", "heads", "layers", "hidden", named=("denoising",)
+        RTDETRDecoder,
+        *("nc", "width", "queries", "points", "heads", "layers", "hidden", "dropout"),
+        named=("denoising",),
+        fixed=NO_DROPOUT,
     ),
 }
 
@@ -251,11 +276,18 @@ def positional(name: str, values: Sequence[Any]) -> Arguments:
     """Values of a row in the reference's order → by name. A mapping at the end holds arguments by name.
 
     Raises:
-        ValueError: there are more values than names.
+        ValueError: there are more values than names, or fewer than the row must have.
     """
-    names = find_layer(name).arguments
+    kind = find_layer(name)
+    names = kind.arguments
     values, extra = (values[:-1], values[-1]) if values and isinstance(values[-1], Mapping) else (values, {})
     if len(values) > len(names):
         known = ", ".join(names) or "none"
         raise ValueError(f"{len(values)} arguments, but {name} takes at most {len(names)} in this order: {known}")
+    if len(values) < kind.least and not extra:
+        missing = ", ".join(names[len(values) : kind.least])
+        raise ValueError(
+            f"{len(values)} arguments, but a row of {name} in this order says {missing}, too: where it is left out, "
+            "Ultralytics takes the repeats for it"
+        )
     return {**dict(zip(names, values, strict=False)), **extra}

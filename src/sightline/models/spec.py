@@ -42,9 +42,10 @@ class LayerSpec:
 
     def row(self) -> list[Any]:
         """[from, repeats, block, arguments] of the reference's layout; what it has no place for comes last, by name."""
-        order = layers.find_layer(self.block).arguments
+        kind = layers.find_layer(self.block)
+        order = kind.arguments
         last = max((position for position, name in enumerate(order) if name in self.arguments), default=-1)
-        values = [self.arguments.get(name, NOT_GIVEN) for name in order[: last + 1]]
+        values = [self.arguments.get(name, kind.fixed.get(name, NOT_GIVEN)) for name in order[: last + 1]]
         named = {name: value for name, value in self.arguments.items() if name not in order}
         source = list(self.source) if isinstance(self.source, tuple) else self.source
         return [source, self.repeats, self.block, [*values, named] if named else values]
@@ -273,6 +274,7 @@ def _arguments(block: str, given: Any, where: str, data: Mapping[str, Any]) -> d
             given = layers.positional(block, values)
         except ValueError as problem:
             raise ModelError(f"{where}: {problem}.") from None
+    given = {name: _read(value, kind.when_none.get(name)) for name, value in given.items()}
     for name in kind.shared:
         said, whole = given.get(name, name), data.get(name, DESCRIPTION_DEFAULTS.get(name))
         if whole is None:
@@ -286,8 +288,20 @@ def _arguments(block: str, given: Any, where: str, data: Mapping[str, Any]) -> d
     if empty:
         raise ModelError(f"{where}: {block} has no value for {empty[0]}.")
     arguments = {name: value for name, value in given.items() if value not in (None, NOT_GIVEN)}
+    for name, only in kind.fixed.items():
+        if arguments.pop(name, only) != only:
+            raise ModelError(
+                f"{where}: {block} has {name} {given[name]!r}, which sightline does not have: write {only} or nothing."
+            )
     arguments.update({name: name for name in kind.shared})  # those of the whole description, which may be changed
     return {**kind.stated, **arguments}
+
+
+def _read(value: Any, none: Any) -> Any:
+    """A value as the reference reads it: quoted words of Python, and what no value says for this argument."""
+    if value in (None, NOT_GIVEN) and none is not None:
+        return none
+    return {"True": True, "False": False}.get(value, value) if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:

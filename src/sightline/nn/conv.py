@@ -42,12 +42,18 @@ class Conv(nn.Module):
         padding: int | None = None,
         groups: int = 1,
         dilation: int = 1,
-        activation: bool | nn.Module = True,
+        activation: bool | nn.Module | None = True,
     ) -> None:
-        """`activation`: True for SiLU, False for none, or a module. `padding`: None keeps the size at stride 1.
+        """`activation`: True for SiLU, False or None for none, or a module. `padding`: None keeps the size at stride 1.
 
-        All can be given by place: scripts call this block in that order."""
+        All can be given by place: scripts call this block in that order.
+
+        Raises:
+            ValueError: `activation` is something else. Text would count as true, and for the reference as none.
+        """
         super().__init__()
+        if not isinstance(activation, bool | nn.Module | None):
+            raise ValueError(f"activation is {activation!r}; it must be true, false or a module")
         padding = dilation * (kernel - 1) // 2 if padding is None and kernel % 2 else padding
         padding = kernel // 2 if padding is None else padding
         # conv, bn and act are names in published checkpoints.

@@ -47,7 +47,8 @@ class RTDETRDecoder(nn.Module):
 
     K is `num_queries`, or the number of cells where there are fewer; Q = K, plus N with denoising queries.
 
-    Decoded is (B, K, 6): xywh in [0, 1], score, class; the K best pairs of query and class, best first.
+    Decoded is (B, P, 6): xywh in [0, 1], score, class; the P best pairs of query and class, best first. P is
+    `num_queries`, or the number of pairs where there are fewer.
 
     Source: Lv et al., RT-DETR, arXiv:2304.08069; decoder: Zhu et al., Deformable DETR, arXiv:2010.04159; gradients
     through two layers and mixed query selection: Zhang et al., DINO, arXiv:2203.03605.
@@ -198,10 +199,11 @@ class RTDETRDecoder(nn.Module):
         return torch.stack(boxes), torch.stack(scores)
 
     def decode(self, raw: dict[str, Any]) -> Tensor:
-        """(B, K, 6): see the class."""
+        """(B, P, 6): see the class."""
         boxes, scores = raw["boxes"][-1], raw["scores"][-1]
         scores = scores.to(boxes.dtype).sigmoid()
-        score, place = scores.flatten(1).topk(boxes.shape[1], dim=1)  # (B, K)
+        pairs = min(self.num_queries, scores.shape[1] * scores.shape[2])  # a small image has fewer queries, not results
+        score, place = scores.flatten(1).topk(pairs, dim=1)  # (B, P)
         class_ = (place % self.nc).to(boxes.dtype)
         query = torch.div(place, self.nc, rounding_mode="floor")
         return torch.cat([take(boxes, query), score[..., None], class_[..., None]], -1)
