@@ -444,6 +444,8 @@ class DetectionValidator(BaseValidator):
             true_classes=truth["cls"].numpy(),
             overlap=overlap,
             conf=CONFUSION_CONF if self.args.conf is None else self.conf,
+            keypoints=prediction["keypoints"].numpy() if "keypoints" in prediction else None,
+            true_keypoints=truth["keypoints"].numpy() if "keypoints" in truth else None,
         )
 
     def _below_root(self, path: str) -> str:
