@@ -84,3 +84,46 @@ def test_imports_point_left(path: Path):
 def test_the_walker_sees_a_wrong_import():
     tree = ast.parse("def f():\n    from sightline.train.trainer import BaseTrainer\n")
     assert imported_groups(tree) == {("train", 2)}
+
+
+# ---- which task it is, only the table of tasks knows --------------------------------------------------------------
+
+
+def task_comparisons(tree: ast.AST) -> set[int]:
+    """Lines that compare a task with one that is written there, or match on it."""
+
+    def is_task(node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Subscript(slice=ast.Constant(value=name)):
+                return name == "task"
+            case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value=name), *_]):
+                return name == "task"
+        return False
+
+    def is_written(node: ast.AST) -> bool:
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            return any(is_written(each) for each in node.elts)
+        return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+    compared = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        and any(map(is_task, [node.left, *node.comparators]))
+        and any(map(is_written, [node.left, *node.comparators]))
+    ]
+    matched = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Match) and is_task(node.subject)]
+    return {*compared, *matched}
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_file_asks_which_task_it_is(path: Path):
+    """A task is a row of tasks.py and its files; one that needs an `if` elsewhere shows that a method is missing."""
+    lines = task_comparisons(ast.parse(path.read_text(encoding="utf-8")))
+    assert not lines or path.name == "tasks.py", f"{path.relative_to(SOURCE)}: {sorted(lines)}"
+
+
+def test_the_walker_sees_a_question_for_the_task():
+    asks = ["self.task == 'pose'", "task in ('pose', 'rtdetr')", "'pose' != args['task']", "args.get('task') == 'pose'"]
+    tree = ast.parse("\n".join([*asks, "match net.task:", " case 'pose':", "  pass", "task in TASKS", "task == other"]))
+    assert task_comparisons(tree) == {1, 2, 3, 4, 5}

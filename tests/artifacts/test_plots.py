@@ -134,6 +134,31 @@ def test_labels_counts_every_box_once(tmp_path: Path, figure: list[Any]):
     assert figure[0].axes[2].yaxis_inverted()  # as in an image
 
 
+def test_labels_with_keypoints_have_two_more_panels(tmp_path: Path, figure: list[Any]):
+    """Two objects: a point a quarter into the box of both, one that is hidden on one of them, one without labels."""
+    boxes = np.array([[0.5, 0.5, 0.2, 0.4], [0.3, 0.7, 0.4, 0.2]])
+    corners = boxes[:, :2] - boxes[:, 2:] / 2
+    points = np.zeros((2, 3, 3))
+    points[:, 0] = [[*place, 2] for place in corners + boxes[:, 2:] / 4]
+    points[0, 1] = [0.5, 0.5, 1]
+    plots.plot_labels(boxes, np.zeros(2), NAMES, tmp_path, keypoints=points)
+    places, counts = figure[0].axes[4:6]
+    cloud, mean = (places.collections[i].get_offsets() for i in (0, 2))  # 1 is the cloud of the second point
+    np.testing.assert_allclose(cloud, [[0.25, 0.25]] * 2)
+    np.testing.assert_allclose(mean, [[0.25, 0.25]])
+    assert places.yaxis_inverted()
+    assert [bar.get_height() for bar in counts.patches] == [2, 0, 0, 0, 1, 0]  # seen, and on top hidden
+
+
+def test_limbs_join_the_mean_person_and_nothing_labelled_is_said(tmp_path: Path, figure: list[Any]):
+    person = np.full((1, 17, 3), [0.5, 0.5, 2.0])
+    person[:, 0, 2] = 0  # no nose: its three limbs are missing of 19
+    plots.plot_labels(np.array([[0.5, 0.5, 0.5, 0.5]]), np.zeros(1), NAMES, tmp_path, keypoints=person)
+    assert len(figure[0].axes[4].lines) == 17
+    plots.plot_labels(np.zeros((0, 4)), np.zeros(0), NAMES, tmp_path, keypoints=np.zeros((0, 5, 3)))
+    assert figure[1].axes[4].texts[0].get_text() == "no labelled keypoints"
+
+
 # ---- curves ----------------------------------------------------------------------------------------------------------
 
 

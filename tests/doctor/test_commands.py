@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +15,11 @@ from sightline.config.load import make_settings
 from sightline.config.settings import Settings
 from sightline.doctor.overfit import OverfitReport, overfit
 from sightline.doctor.task import settle_task
+from sightline.errors import DataError
 from sightline.facade import YOLO
 from sightline.train.detect import DetectionTrainer
+from sightline.train.pose import PoseTrainer
+from train.test_pose import tiny_net
 
 
 def test_settings_are_reviewed_without_leaving_anything(
@@ -144,6 +149,87 @@ def test_what_a_batch_tells():
     assert "learnt in part" in report_of(0.0, *falls)
     assert "NOT learnt" in report_of(0.1, *stays)
     assert "5 steps are too few" in report_of(0.0, *stays[:5])  # that says nothing of labels and network
+
+
+@pytest.mark.parametrize(
+    ("map50", "pose_map50", "with_keypoints", "verdict"),
+    [
+        (0.9, 0.8, 4, "One batch can be learnt, boxes and keypoints"),
+        (0.9, 0.45, 2, "One batch can be learnt, boxes and keypoints"),  # the other two objects have none to find
+        (0.9, 0.45, 4, "The boxes are learnt, the keypoints in part"),
+        (0.9, 0.1, 4, "✗ The boxes are learnt, but NOT the keypoints"),
+        (0.4, 0.0, 4, "✗ The boxes are learnt in part, but NOT the keypoints"),
+        (0.4, 0.2, 4, "The batch is learnt in part"),
+        (0.0, 0.0, 4, "✗ The batch is NOT learnt"),
+    ],
+)
+def test_keypoints_are_judged_beside_boxes(map50: float, pose_map50: float, with_keypoints: int, verdict: str):
+    report = OverfitReport(
+        images=2, objects=4, steps=200, losses=[10.0] * 200, map50=map50, map=map50 / 2, with_keypoints=with_keypoints,
+        pose_map50=pose_map50, pose_map=pose_map50 / 2,
+    )  # fmt: skip
+    _, scores, said = report.lines()
+    assert said.startswith(verdict)
+    assert report.learnt == said.startswith("One batch")
+    assert f"of keypoints {pose_map50:.3f}" in scores
+    assert ("2 of the objects have no labelled ones" in scores) == (with_keypoints == 2)
+
+
+class Astray(PoseTrainer):
+    """Every keypoint is labelled somewhere else in each step."""
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch = super().preprocess_batch(batch)
+        keypoints = batch["keypoints"].clone()
+        keypoints[..., :2] = torch.rand_like(keypoints[..., :2])
+        return {**batch, "keypoints": keypoints}
+
+
+def write_keypoints(root: Path, labels: list[str]) -> str:
+    """An image of 64 px for each label of two keypoints, or several."""
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    for i, label in enumerate(labels):
+        image = np.full((64, 64, 3), 60, np.uint8)
+        for row in label.splitlines():
+            cx, cy, w, h = (float(word) * 64 for word in row.split()[1:5])
+            image[int(cy - h / 2) : int(cy + h / 2), int(cx - w / 2) : int(cx + w / 2)] = (30, 30, 255)
+        cv2.imwrite(str(root / "images" / f"{i}.png"), image)
+        (root / "labels" / f"{i}.txt").write_text(label)
+    (root / "pose.yaml").write_text(
+        "path: .\ntrain: images\nval: images\nnames: [box]\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\n"
+        "kpt_oks_sigmas: [0.1, 0.1]\n"  # the usual 1/K takes the middle of the box for right
+    )
+    return str(root / "pose.yaml")
+
+
+BOX = "0 0.5 0.5 0.5 0.5"
+FULL, EMPTY = f"{BOX} 0.25 0.25 2 0.75 0.75 2", f"{BOX} 0 0 0 0 0 0"
+
+
+def test_images_whose_objects_have_keypoints_come_first(tmp_path: Path, tiny_model: str):
+    data = write_keypoints(tmp_path / "data", [EMPTY, f"{EMPTY}\n{FULL}", FULL, "", FULL])
+    model = "yolo26n-pose.yaml"
+    report = overfit(settings_of(Path(data), model=model, epochs=1), images=2)
+    assert (report.objects, report.with_keypoints) == (2, 2)
+    report = overfit(settings_of(Path(data), model=model, epochs=1), images=9)
+    assert (report.images, report.objects, report.with_keypoints) == (3, 4, 3)
+    assert overfit(settings_of(Path(data), model=tiny_model, epochs=1), images=9).with_keypoints is None
+    nothing = write_keypoints(tmp_path / "nothing", [EMPTY, EMPTY])
+    with pytest.raises(DataError, match="object with a labelled keypoint"):
+        overfit(settings_of(Path(nothing), model=model, epochs=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "verdict"), [(PoseTrainer, "One batch can be learnt, boxes and"), (Astray, "NOT the keypoints")]
+)
+def test_keypoints_of_a_batch_can_be_learnt(trainer: type, verdict: str, tmp_path: Path):
+    rows = [f"0 {x} {y} 0.4 0.3 {x - 0.2} {y - 0.15} 2 {x + 0.2} {y + 0.15} 2" for x, y in ((0.3, 0.6), (0.6, 0.4))]
+    data = write_keypoints(tmp_path / "data", rows)
+    settings = settings_of(Path(data), model=tiny_net(tmp_path), optimizer="AdamW", lr0=0.01)
+    report = overfit(settings, trainer=trainer)
+    assert verdict in "\n".join(report.lines())
 
 
 def test_a_batch_that_cannot_be_learnt_is_told(tiny_data: Path):

@@ -16,14 +16,21 @@ from sightline.compat.table import TABLE
 
 
 def write_as_reference(
-    path: Path, network: nn.Module, yaml: Mapping[str, Any], *, root_class: str = "DetectionModel", task: str = "detect"
+    path: Path,
+    network: nn.Module,
+    yaml: Mapping[str, Any],
+    *,
+    root_class: str = "DetectionModel",
+    task: str = "detect",
+    **attributes: Any,
 ) -> None:
     """Write `network` in half precision with `yaml` as its description; no class of ours is named in the file.
 
-    Files of RT-DETR have the task "detect", too.
+    Files of RT-DETR have the task "detect", too. `attributes` are those of the root that files of its task have beside
+    the usual ones.
     """
-    names = {new.partition(":")[2]: name for name, new in TABLE["ultralytics.nn.modules.block"].items()}
-    names |= {new.partition(":")[2]: name for name, new in TABLE["ultralytics.nn.modules.conv"].items()}
+    places = [f"ultralytics.nn.modules.{part}" for part in ("block", "conv", "transformer", "head")]
+    names = {new.partition(":")[2]: (place, name) for place in places for name, new in TABLE[place].items()}
     modules: dict[str, types.ModuleType] = {}
 
     def stand_in(old: str, name: str) -> nn.Module:
@@ -43,7 +50,7 @@ def write_as_reference(
         elif isinstance(module, nn.SiLU):
             return nn.SiLU()
         else:
-            made = stand_in("ultralytics.nn.modules.block", names.get(kind.__name__, kind.__name__))
+            made = stand_in(*names.get(kind.__name__, (places[0], kind.__name__)))
             made._parameters, made._buffers = dict(module._parameters), dict(module._buffers)
         made._modules = {name: translated(child) for name, child in module._modules.items()}
         return made
@@ -52,6 +59,7 @@ def write_as_reference(
     root.model = translated(network.model)
     root.yaml, root.nc, root.names, root.stride = dict(yaml), network.nc, dict(network.names), network.stride
     root.args = {"task": task, "imgsz": 640}
+    root.__dict__.update(attributes)
     parents = {".".join(name.split(".")[:end]) for name in modules for end in range(1, name.count(".") + 1)}
     modules |= {name: types.ModuleType(name) for name in parents}
     before = {name: sys.modules.get(name) for name in modules}

@@ -161,14 +161,70 @@ def test_a_whole_network_of_rtdetr_is_rebuilt_from_its_file(name, tmp_path):
     np.testing.assert_allclose(found, FACTS[name][3], atol=0.003)  # weights were rounded to half precision
 
 
-def test_a_whole_network_of_pose_is_rebuilt_from_its_file(tmp_path):
-    network = build_model("yolo26n-pose.yaml", nc=1)
-    network.load_state_dict({key: fill(key, value) for key, value in network.state_dict().items()})
-    write_as_reference(tmp_path / "best.pt", network, network.yaml, root_class="PoseModel", task="pose")
-    assert b"sightline" not in (tmp_path / "best.pt").read_bytes()
-    loaded = YOLO(str(tmp_path / "best.pt"))
-    assert (loaded.task, loaded.model.kpt_shape, loaded.model.nc) == ("pose", (17, 3), 1)
+YOLO26_POSE = {
+    "nc": 80,
+    "scale": "n",
+    "yaml_file": "yolo26n-pose.yaml",
+    "end2end": True,
+    "reg_max": 1,
+    "kpt_shape": [17, 3],
+    "scales": {"n": [0.50, 0.25, 1024], "l": [1.00, 1.00, 512]},
+    "backbone": [
+        [-1, 1, "Conv", [64, 3, 2]],
+        [-1, 1, "Conv", [128, 3, 2]],
+        [-1, 2, "C3k2", [256, False, 0.25]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [-1, 2, "C3k2", [512, False, 0.25]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [-1, 2, "C3k2", [512, True]],
+        [-1, 1, "Conv", [1024, 3, 2]],
+        [-1, 2, "C3k2", [1024, True]],
+        [-1, 1, "SPPF", [1024, 5, 3, True]],
+        [-1, 2, "C2PSA", [1024]],
+    ],
+    "head": [
+        [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+        [[-1, 6], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, True]],
+        [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+        [[-1, 4], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [256, True]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [[-1, 13], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, True]],
+        [-1, 1, "Conv", [512, 3, 2]],
+        [[-1, 10], 1, "Concat", [1]],
+        [-1, 1, "C3k2", [1024, True, 0.5, True]],
+        [[16, 19, 22], 1, "Pose26", ["nc", "kpt_shape"]],
+    ],
+}
+
+
+@pytest.mark.parametrize("path", golden.golden_files("models/yolo26n-pose.npz"))
+def test_a_whole_network_of_yolo26_pose_is_rebuilt_from_its_file(path, tmp_path):
+    """As above; the head's flow model, which only training uses, comes with it."""
+    recorded = dict(np.load(path))
+    network = build_model(path.stem)
+    network.load_state_dict(filled_state(network, recorded))
+    file = tmp_path / path.with_suffix(".pt").name
+    write_as_reference(file, network, YOLO26_POSE, root_class="PoseModel", task="pose", kpt_shape=[17, 3])
+    assert b"sightline" not in file.read_bytes()
+    loaded = YOLO(str(file))
+    assert (loaded.task, loaded.model.kpt_shape, loaded.model.end2end) == ("pose", (17, 3), True)
+    expected = {
+        name: value.half().float() if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
     state = loaded.model.state_dict()
-    assert list(state) == list(network.state_dict())
-    written = {key: value for key, value in network.state_dict().items() if value.is_floating_point()}
-    assert all(torch.equal(state[key], value.half().float()) for key, value in written.items())
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+    points = torch.from_numpy(np.random.default_rng(1).standard_normal((64, 2)).astype(np.float32))
+    likelihood = loaded.model.model[-1].flow_model.log_prob(points)
+    np.testing.assert_allclose(likelihood.detach(), recorded["flow/log_prob"], atol=0.01)
+    image = torch.from_numpy(np.random.default_rng(0).random((2, 3, 128, 160)).astype(np.float32))
+    loaded.model.use_end2end(False)
+    with torch.no_grad():
+        decoded = loaded.model.eval()(image)[0][..., ::4].numpy()
+    found, wanted = (np.split(each, [4, 84], axis=1) for each in (decoded, recorded["eval/one2many/decoded"]))
+    for name, own, theirs, atol in zip(("boxes", "scores", "keypoints"), found, wanted, (0.5, 0.02, 0.5), strict=True):
+        np.testing.assert_allclose(own, theirs, atol=atol, rtol=0, err_msg=name)

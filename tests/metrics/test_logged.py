@@ -8,6 +8,7 @@ import pytest
 from sightline.errors import SettingValueError
 from sightline.metrics.detect import DetMetrics
 from sightline.metrics.logged import BY_CLASS, OVERALL, chosen_keys, loggable_keys
+from sightline.metrics.pose import PoseMetrics
 
 NAMES = {0: "RBC", 1: "WBC", 2: "Platelets"}
 
@@ -64,6 +65,39 @@ def test_the_values_are_those_of_the_metrics_object():
     assert results["metrics/image_precision(B)"] == pytest.approx((2 / 3 + 1) / 2)
     assert results["metrics/image_recall(B)"] == pytest.approx((1 + 1 / 2) / 2)
     assert list(results)[:5] == [*metrics.keys, "fitness"]  # the columns people know come first
+
+
+def test_numbers_of_keypoints_have_their_letter():
+    """RBC: two boxes, one of them with its keypoints at the right place. WBC: the same of its only one."""
+    metrics = PoseMetrics(NAMES)
+    right = np.ones((1, 10), dtype=bool)
+    metrics.update(
+        tp=np.concatenate([right] * 3), tp_pose=np.concatenate([right, ~right, right]), conf=np.array([0.9, 0.8, 0.7]),
+        pred_cls=np.array([0, 0, 1]), target_cls=np.array([0, 0, 1]), path="a.jpg",
+    )  # fmt: skip
+    asked = ["tp", "tp(P)", "f1(P)/RBC", "metrics/recall(P)/*", "recall/RBC", "mAP75(P)", "AP50(P)/*"]
+    metrics.log = tuple(chosen_keys(asked, NAMES, metrics.letters))
+    assert metrics.log == (
+        "metrics/tp(B)", "metrics/tp(P)", "metrics/f1(P)/RBC", "metrics/recall(P)/RBC", "metrics/recall(P)/WBC",
+        "metrics/recall(P)/Platelets", "metrics/recall(B)/RBC", "metrics/mAP75(P)", "metrics/AP50(P)/RBC",
+        "metrics/AP50(P)/WBC", "metrics/AP50(P)/Platelets",
+    )  # fmt: skip
+    results = metrics.compute()
+    assert (results["metrics/tp(B)"], results["metrics/tp(P)"]) == (3, 2)
+    assert results["metrics/recall(B)/RBC"] == pytest.approx(1, abs=1e-6)
+    assert results["metrics/recall(P)/RBC"] == pytest.approx(1 / 2, abs=1e-6)
+    assert results["metrics/recall(P)/WBC"] == pytest.approx(1, abs=1e-6)
+    assert math.isnan(results["metrics/recall(P)/Platelets"])
+    assert results["metrics/AP50(P)/RBC"] == metrics.pose.ap50[0] < results["metrics/AP50(P)/WBC"]
+    assert results["metrics/mAP75(P)"] == metrics.pose.map75
+    assert len(loggable_keys(NAMES, metrics.letters)) == 2 * len(loggable_keys(NAMES))
+
+
+def test_what_is_allowed_depends_on_what_is_measured():
+    with pytest.raises(SettingValueError, match=r"These are of boxes; those of keypoints are 'f1\(P\)', 'f1\(P\)/\*'"):
+        chosen_keys(["f1(K)"], NAMES, ["B", "P"])
+    with pytest.raises(SettingValueError, match=r"'f1\(P\)' is not.*Did you mean f1\b.*All are of boxes"):
+        chosen_keys(["f1(P)"], NAMES)
 
 
 def test_nothing_measured_gives_zeros_and_nothing_more_is_returned_unasked():

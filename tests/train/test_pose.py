@@ -22,6 +22,7 @@ from sightline.data.loader import build_dataset, check_flips
 from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.errors import DataError, ModelError, SettingValueError
 from sightline.models.build import build_model
+from sightline.validate.pose import PoseValidator
 from train.test_resume import RUN, finish
 from train.test_trainer import make, same, weights
 
@@ -119,6 +120,31 @@ def test_from_training_to_prediction(head: str, data: Path, tmp_path: Path):
     assert 1 <= len(found) <= 5
     assert float(found.keypoints.conf.min()) >= 0
     assert found.plot().shape == (64, 64, 3)
+
+
+def test_pictures_of_a_run_show_keypoints(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The third one is green, as nothing else in these pictures is, and in the middle of each box."""
+    monkeypatch.setattr(PoseValidator, "plot_metrics", lambda self: None)  # curves take a while
+
+    def green(name: str) -> int:
+        blue, green, red = cv2.imread(str(trainer.save_dir / name)).astype(int).transpose(2, 0, 1)
+        return int(((green > red + 60) & (green > blue + 20)).sum())
+
+    trainer = train(
+        tiny_net(tmp_path), data, tmp_path, epochs=1, plots=True, mosaic=0, hsv_h=0, hsv_s=0, hsv_v=0, scale=0,
+        translate=0,
+    ).trainer  # fmt: skip
+    assert green("train_batch0.jpg") > 8
+    assert green("val_batch0_labels.jpg") > 8
+    validator, batch = trainer.validator, next(iter(trainer.test_loader))
+    objects, owner = validator.labelled(batch), batch["batch_idx"]
+    found = [{name: value[owner == i] for name, value in objects.items()} for i in range(4)]
+    found = [{**each, "conf": torch.ones(len(each["cls"]))} for each in found]
+    validator.plot_predictions(batch, found, 7)
+    with_keypoints = green("val_batch7_pred.jpg")
+    validator.plot_predictions(batch, [{**each, "keypoints": each["keypoints"][:, :2]} for each in found], 7)
+    assert with_keypoints > 8 > green("val_batch7_pred.jpg")
+    assert cv2.imread(str(trainer.save_dir / "labels.jpg")).shape[0] > 1500  # a third row of panels
 
 
 @pytest.mark.slow

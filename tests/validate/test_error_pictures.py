@@ -53,3 +53,34 @@ def test_the_picture_has_four_panels(tmp_path: Path):
     ]
     assert len({panel.tobytes() for panel in panels}) == 4
     assert (image == 114).all()  # drawn on copies
+
+
+def test_keypoints_are_drawn_in_the_panels_of_their_objects(tmp_path: Path):
+    """One object found, with its keypoint at another place than the label's."""
+    image, box = np.zeros((80, 120, 3), np.uint8), np.array([[10.0, 20, 110, 70]])
+    write_error_picture(
+        tmp_path / "errors.png",
+        image,
+        {0: "person"},
+        boxes=box,
+        scores=np.array([0.9]),
+        classes=np.array([0]),
+        true_boxes=box,
+        true_classes=np.array([0]),
+        overlap=np.ones((1, 1)),
+        conf=0.25,
+        keypoints=np.array([[[80.0, 50, 0.9]]]),
+        true_keypoints=np.array([[[40.0, 50, 2]]]),
+    )
+    picture = cv2.imread(str(tmp_path / "errors.png"))
+    height, title = (picture.shape[0] - GAP) // 2, (picture.shape[0] - GAP) // 2 - 80
+    lit = {  # at the label's point, at the predicted one
+        name: [bool(picture[top + title + 50, left + x].any()) for x in (40, 80)]
+        for name, top, left in (
+            ("labels", 0, 0),
+            ("wrong", 0, 120 + GAP),
+            ("right", height + GAP, 0),
+            ("missed", height + GAP, 120 + GAP),
+        )
+    }
+    assert lit == {"labels": [True, False], "wrong": [False] * 2, "right": [False, True], "missed": [False] * 2}

@@ -174,6 +174,11 @@ class LabelIndex:
         return self.arrays["rows"][:, 0]
 
     @property
+    def keypoints(self) -> np.ndarray | None:
+        """(R, K, 3) x, y divided by the image size, visibility, one row for each of `boxes`; None without keypoints."""
+        return self.arrays.get("keypoints")
+
+    @property
     def has_polygons(self) -> bool:
         """Whether any object has one."""
         return len(self.arrays["points"]) > 0

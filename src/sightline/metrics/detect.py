@@ -137,6 +137,11 @@ class DetMetrics:
         return {"Box": self.box}
 
     @property
+    def letters(self) -> list[str]:
+        """What stands in brackets behind the names of each of `kinds`."""
+        return [kind[0] for kind in self.kinds]
+
+    @property
     def keys(self) -> list[str]:
         """Names of the four mean results."""
         return ["metrics/precision(B)", "metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)"]

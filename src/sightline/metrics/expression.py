@@ -94,7 +94,7 @@ class Expression:
     def _unknown(self, position: int, word: str, names: Mapping[str, tuple[str, ...]]) -> SettingValueError:
         around = [run[0] for run in re.finditer(r"[^\s+*,]+", self.text) if run.start() <= position < run.end()]
         written = around[0].lstrip("-(") if around else word
-        short = ", ".join(sorted((name for name in names if "/" not in name and "(" not in name), key=str.lower))
+        short = ", ".join(sorted((name for name in names if "/" not in name and "(B)" not in name), key=str.lower))
         return self._error(f"'{written}' is no metric of this run. {nearest(written, names) or f'There are {short}'}")
 
     def _check(self, node: ast.AST) -> None:

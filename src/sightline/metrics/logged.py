@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,66 +16,84 @@ if TYPE_CHECKING:
     from sightline.metrics.detect import DetMetrics
     from sightline.metrics.metric import Metric
 
+# What the letter behind a name means. A kind of `DetMetrics.kinds` begins with its letter.
+MEASURED = {"B": "boxes", "P": "keypoints"}
+
 # One number for the whole validation. Where no class is named, `f1` is the mean over the classes, as `precision` is.
-OVERALL: dict[str, Callable[[DetMetrics], float]] = {
-    "precision": lambda metrics: metrics.box.mp,
-    "recall": lambda metrics: metrics.box.mr,
-    "f1": lambda metrics: float(metrics.box.f1.mean()) if len(metrics.box.f1) else 0.0,
-    "mAP50": lambda metrics: metrics.box.map50,
-    "mAP75": lambda metrics: metrics.box.map75,
-    "mAP50-95": lambda metrics: metrics.box.map,
-    "best_conf": lambda metrics: metrics.box.best_conf,
-    # counts over all images, at IoU 0.5 and the confidence `best_conf`
-    "tp": lambda metrics: _over_images(metrics, "tp", np.sum),
-    "fp": lambda metrics: _over_images(metrics, "fp", np.sum),
-    "fn": lambda metrics: _over_images(metrics, "fn", np.sum),
+OVERALL: dict[str, Callable[[Metric], float]] = {
+    "precision": lambda metric: metric.mp,
+    "recall": lambda metric: metric.mr,
+    "f1": lambda metric: float(metric.f1.mean()) if len(metric.f1) else 0.0,
+    "mAP50": lambda metric: metric.map50,
+    "mAP75": lambda metric: metric.map75,
+    "mAP50-95": lambda metric: metric.map,
+    "best_conf": lambda metric: metric.best_conf,
+    # counts over all images, at IoU (of keypoints: OKS) 0.5 and the confidence `best_conf`
+    "tp": lambda metric: _over_images(metric, "tp", np.sum),
+    "fp": lambda metric: _over_images(metric, "fp", np.sum),
+    "fn": lambda metric: _over_images(metric, "fn", np.sum),
     # means over images of what each image has by itself, there
-    "image_precision": lambda metrics: _over_images(metrics, "precision", np.mean),
-    "image_recall": lambda metrics: _over_images(metrics, "recall", np.mean),
-    "image_f1": lambda metrics: _over_images(metrics, "f1", np.mean),
+    "image_precision": lambda metric: _over_images(metric, "precision", np.mean),
+    "image_recall": lambda metric: _over_images(metric, "recall", np.mean),
+    "image_f1": lambda metric: _over_images(metric, "f1", np.mean),
 }
 # (C,) one number for each class with labelled objects.
 BY_CLASS: dict[str, Callable[[Metric], np.ndarray]] = {
-    "precision": lambda box: box.p,
-    "recall": lambda box: box.r,
-    "f1": lambda box: box.f1,
-    "AP50": lambda box: box.ap50,
-    "AP75": lambda box: box.ap75,
-    "AP": lambda box: box.ap,
+    "precision": lambda metric: metric.p,
+    "recall": lambda metric: metric.r,
+    "f1": lambda metric: metric.f1,
+    "AP50": lambda metric: metric.ap50,
+    "AP75": lambda metric: metric.ap75,
+    "AP": lambda metric: metric.ap,
 }
+_FULL_NAME = re.compile(r"metrics/([^(]+)\((\w)\)(?:/(.*))?", re.DOTALL)  # what, letter, class
 
 
-def loggable_keys(names: Mapping[int, str]) -> list[str]:
-    """The full name of every number: `metrics/f1(B)` and so on, then `metrics/f1(B)/RBC` for each class."""
-    by_class = [f"metrics/{what}(B)/{name}" for what in BY_CLASS for name in names.values()]
-    return [*(f"metrics/{what}(B)" for what in OVERALL), *by_class]
+def loggable_keys(names: Mapping[int, str], letters: Sequence[str] = ("B",)) -> list[str]:
+    """The full name of every number: `metrics/f1(B)` and so on, then `metrics/f1(B)/RBC` for each class.
+
+    Args:
+        names: class index → name, of the data set.
+        letters: what is measured, of `MEASURED`.
+    """
+    by_class = [
+        f"metrics/{what}({letter})/{name}" for letter in letters for what in BY_CLASS for name in names.values()
+    ]
+    return [*(f"metrics/{what}({letter})" for letter in letters for what in OVERALL), *by_class]
 
 
-def chosen_keys(wanted: Iterable[str], names: Mapping[int, str], *, setting: str = "log_metrics") -> list[str]:
+def chosen_keys(
+    wanted: Iterable[str], names: Mapping[int, str], letters: Sequence[str] = ("B",), *, setting: str = "log_metrics"
+) -> list[str]:
     """Full names of what was asked for, each once.
 
     Args:
-        wanted: `f1` (or in full, `metrics/f1(B)`), `f1/RBC` for one class, `f1/*` for every class.
+        wanted: `f1` (or in full, `metrics/f1(B)`), `f1/RBC` for one class, `f1/*` for every class; without a letter
+            boxes are meant, `f1(P)` and `f1(P)/*` are of keypoints.
         names: class index → name, of the data set.
+        letters: what is measured, of `MEASURED`.
 
     Raises:
         SettingValueError: there is no such number, or no such class.
     """
-    known = names_of(loggable_keys(names))
+    known = names_of(loggable_keys(names, letters))
+    families = {
+        f"{what}{letter}/*": f"metrics/{what}{letter or '(B)'}" for what in BY_CLASS for letter in _marks(letters)
+    }
     keys: dict[str, None] = {}
     for name in wanted:
-        what = name.removesuffix("/*").removeprefix("metrics/").removesuffix("(B)")
+        of_classes = families.get(name.removeprefix("metrics/"))
         if name in known:
             keys.update(dict.fromkeys(known[name]))
-        elif name.endswith("/*") and what in BY_CLASS:
-            keys.update(dict.fromkeys(f"metrics/{what}(B)/{class_}" for class_ in names.values()))
+        elif of_classes is not None:
+            keys.update(dict.fromkeys(f"{of_classes}/{class_}" for class_ in names.values()))
         else:
-            possible = [*OVERALL, *(f"{each}/*" for each in BY_CLASS), *known]
+            possible = [*OVERALL, *families, *known]
             question = nearest(name, possible)
             raise SettingValueError(
                 f"{setting}: '{name}' is not among the numbers of a validation. {f'{question} ' if question else ''}"
                 f"For all classes there are {', '.join(OVERALL)}; for one class or each "
-                f"({_example(names)}, 'f1/*') {', '.join(BY_CLASS)}."
+                f"({_example(names)}, 'f1/*') {', '.join(BY_CLASS)}. {_of_what(letters)}"
             )
     return list(keys)
 
@@ -82,19 +101,36 @@ def chosen_keys(wanted: Iterable[str], names: Mapping[int, str], *, setting: str
 def logged_values(metrics: DetMetrics, keys: Iterable[str]) -> dict[str, float]:
     """The numbers with these full names, after `compute`. A class without labelled objects has NaN."""
     places = {metrics.names[int(number)]: place for place, number in enumerate(metrics.ap_class_index)}
+    measured = {kind[0]: metric for kind, metric in metrics.kinds.items()}
     values = {}
     for key in keys:
-        what, _, class_ = key.removeprefix("metrics/").partition("(B)")
-        if not class_:
-            values[key] = float(OVERALL[what](metrics))
+        parts = _FULL_NAME.fullmatch(key)
+        assert parts is not None, key
+        what, letter, class_ = parts.groups()
+        if class_ is None:
+            values[key] = float(OVERALL[what](measured[letter]))
         else:
-            place = places.get(class_.removeprefix("/"))
-            values[key] = math.nan if place is None else float(BY_CLASS[what](metrics.box)[place])
+            place = places.get(class_)
+            values[key] = math.nan if place is None else float(BY_CLASS[what](measured[letter])[place])
     return values
 
 
-def _over_images(metrics: DetMetrics, what: str, reduce: Callable[[list[float]], float]) -> float:
-    found = [image[what] for image in metrics.box.image_metrics_best.values()]
+def _marks(letters: Sequence[str]) -> list[str]:
+    """What may stand behind the name of a number; nothing, which means boxes, first."""
+    return ["", *(f"({letter})" for letter in letters)]
+
+
+def _of_what(letters: Sequence[str]) -> str:
+    """Whether boxes alone are measured."""
+    first, *others = letters
+    if not others:
+        return f"All are of {MEASURED.get(first, first)}: nothing else is measured here."
+    more = " and ".join(f"those of {MEASURED.get(each, each)} are 'f1({each})', 'f1({each})/*'" for each in others)
+    return f"These are of {MEASURED.get(first, first)}; {more}, and so on."
+
+
+def _over_images(metric: Metric, what: str, reduce: Callable[[list[float]], float]) -> float:
+    found = [image[what] for image in metric.image_metrics_best.values()]
     return float(reduce(found)) if found else 0.0
 
 

@@ -278,4 +278,6 @@ class DetectionTrainer(BaseTrainer):
 
     def plot_training_labels(self) -> None:
         index = self.train_loader.dataset.index
-        plots.plot_labels(index.boxes, index.classes, names=self.data["names"], save_dir=self.save_dir)
+        plots.plot_labels(
+            index.boxes, index.classes, names=self.data["names"], save_dir=self.save_dir, keypoints=index.keypoints
+        )

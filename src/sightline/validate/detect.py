@@ -172,13 +172,17 @@ class DetectionValidator(BaseValidator):
 
     def loggable_keys(self, names: Mapping[int, str]) -> list[str]:
         coco = [f"metrics/coco/{name}" for name in self.coco_names] if self.args.coco_eval else []
-        return [*loggable_keys(names), *coco]
+        return [*loggable_keys(names, self._letters), *coco]
 
     def logged_keys(self, names: Mapping[int, str]) -> list[str]:
-        wanted = chosen_keys(self.args.log_metrics or (), names)
-        also = set(self.log_also).intersection(loggable_keys(names))
+        wanted = chosen_keys(self.args.log_metrics or (), names, self._letters)
+        also = set(self.log_also).intersection(loggable_keys(names, self._letters))
         always = self.metrics.keys
         return [key for key in dict.fromkeys([*wanted, *sorted(also)]) if key not in always]
+
+    @property
+    def _letters(self) -> list[str]:
+        return getattr(self.metrics, "letters", ["B"])  # a user's own metrics object need not know
 
     # ------------------------------------------------------------------ one batch
 
@@ -452,6 +456,8 @@ class DetectionValidator(BaseValidator):
             true_classes=truth["cls"].numpy(),
             overlap=overlap,
             conf=CONFUSION_CONF if self.args.conf is None else self.conf,
+            keypoints=prediction["keypoints"].numpy() if "keypoints" in prediction else None,
+            true_keypoints=truth["keypoints"].numpy() if "keypoints" in truth else None,
         )
 
     def _below_root(self, path: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sightline.artifacts.figures.keypoint_labels import keypoints_in_boxes, labelled_keypoints
 from sightline.artifacts.figures.style import INK, SOFT, families, name_of, new_figure, quiet, remark, save_figure
 from sightline.structures.draw import PALETTE
 
@@ -25,15 +26,18 @@ def plot_labels(
     names: Mapping[int, str] | Sequence[str],
     save_dir: str | os.PathLike[str],
     *,
+    keypoints: npt.ArrayLike | None = None,
     file: str = "labels.jpg",
 ) -> Path:
     """Four panels: objects of each class, boxes laid over each other, where their centres lie, how large they are.
+    With keypoints two more: where they lie in their boxes, and how often each is labelled.
 
     Args:
         boxes_xywhn: (N, 4) centre and size, divided by the size of the image. N may be 0.
         classes: (N,) class numbers.
         names: class number → name.
         save_dir: the folder of the run.
+        keypoints: (N, K, 3) x, y divided by the image size, visibility; None where the data has none.
         file: name of the picture there.
 
     Raises:
@@ -41,10 +45,15 @@ def plot_labels(
     """
     boxes = np.asarray(boxes_xywhn, dtype=np.float64).reshape(-1, 4)
     numbers = np.asarray(classes, dtype=np.float64).reshape(-1).astype(int)
-    figure, grid = new_figure(2, 2, size=(11.0, 9.6))
+    rows = 2 if keypoints is None else 3
+    figure, grid = new_figure(rows, 2, size=(11.0, 4.8 * rows))
     figure.suptitle(f"Labels · {len(boxes):,} objects", fontsize=13, color=INK)
     _class_counts(grid[0, 0], numbers, names)
     _overlaid_boxes(grid[0, 1], boxes, numbers)
+    if keypoints is not None:
+        points = np.asarray(keypoints, dtype=np.float64)
+        keypoints_in_boxes(grid[2, 0], points, boxes)
+        labelled_keypoints(grid[2, 1], points)
     centres, sizes = grid[1]
     _heat_map(figure, centres, boxes[:, :2], "Centres of the boxes", ("x / image width", "y / image height"))
     centres.invert_yaxis()  # as in the image, y grows downwards

@@ -23,6 +23,7 @@ from sightline.errors import DataError, MissingFileError
 IMAGE_SUFFIXES = frozenset(
     {"avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"}
 )
+KEYPOINT_TASKS = ("pose",)  # their rows have keypoints behind the box
 UPPER_LIMIT = 1.01  # tools that round to few digits write 1.001; more than this is pixels, not a fraction
 LOWER_LIMIT = -0.01  # the same on the other side, for centres and keypoints only
 
@@ -151,7 +152,7 @@ class LabelRules:
 
     @property
     def pose(self) -> bool:
-        return self.task == "pose"
+        return self.task in KEYPOINT_TASKS
 
 
 @dataclass(slots=True)
