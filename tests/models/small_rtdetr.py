@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-HGNET = {
-    "nc": 3,
-    "backbone": [
-        [-1, 1, "HGStem", [8, 16]],
-        [-1, 2, "HGBlock", [16, 32, 3]],
-        [-1, 1, "DWConv", [32, 3, 2, 1, False]],
-        [-1, 2, "HGBlock", [16, 48, 3]],
-        [-1, 1, "DWConv", [48, 3, 2, 1, False]],
-        [-1, 2, "HGBlock", [16, 64, 5, True, False]],
-    ],
-    "head": [
-        [-1, 1, "Conv", [32, 1, 1, None, 1, 1, False]],
-        [-1, 1, "AIFI", [64, 4]],
-        [-1, 1, "Conv", [32, 1, 1]],
-        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
-        [3, 1, "Conv", [32, 1, 1, None, 1, 1, False]],
-        [[-2, -1], 1, "Concat", [1]],
-        [-1, 2, "RepC3", [32]],
-        [-1, 1, "Conv", [32, 3, 2]],
-        [[-1, 8], 1, "Concat", [1]],
-        [-1, 2, "RepC3", [32]],
-        [[12, 15], 1, "RTDETRDecoder", ["nc", 32, 50, 4, 4, 2]],
-    ],
-}
+from pathlib import Path
+
+import yaml
+
+HGNET_FILE = Path(__file__).with_name("small-rtdetr.yaml")
+HGNET = yaml.safe_load(HGNET_FILE.read_text(encoding="utf-8"))
 
 RESNET = {
     "nc": 3,

@@ -81,7 +81,7 @@ def refusal(kernel: str, widths: HeadWidths, device: torch.device, dtype: torch.
     def made(width: int) -> torch.Tensor:
         return torch.zeros(1, 1, CELLS, width, device=device, dtype=dtype, requires_grad=training)
 
-    mask = torch.ones(CELLS, CELLS, device=device, dtype=torch.bool) if widths.masked else None
+    mask = torch.ones(CELLS, CELLS, device=device, dtype=torch.bool) if widths.masked and training else None
     # Torch says why in warnings, and only that nothing is left in the exception.
     with warnings.catch_warnings(record=True) as said, torch.set_grad_enabled(training):
         warnings.simplefilter("always")

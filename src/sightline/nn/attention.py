@@ -19,7 +19,7 @@ class HeadWidths(NamedTuple):
 
     key: int  # and query
     value: int
-    masked: bool = False  # whether calls have an `attn_mask`
+    masked: bool = False  # whether calls in training have an `attn_mask`
 
 
 class Attention(nn.Module):

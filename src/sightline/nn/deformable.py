@@ -115,7 +115,7 @@ class DeformableDecoderLayer(nn.Module):
     def __init__(self, width: int, *, levels: int, heads: int, points: int, hidden: int) -> None:
         super().__init__()
         # The names are those in published weights.
-        self.self_attn = MultiheadAttention(width, heads)
+        self.self_attn = MultiheadAttention(width, heads, masked=True)
         self.norm1 = nn.LayerNorm(width)
         self.cross_attn = MSDeformAttn(width, levels=levels, heads=heads, points=points)
         self.norm2 = nn.LayerNorm(width)

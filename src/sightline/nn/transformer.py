@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.nn.attention import HeadWidths
+
 TEMPERATURE = 10_000.0  # of the position code: the longest wave is this many times the shortest
 
 
@@ -21,18 +23,23 @@ class MultiheadAttention(nn.Module):
     ways that exporters and training treat differently.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
-        """Raises ValueError if the width cannot be shared out evenly among the heads."""
+    def __init__(self, width: int, heads: int, *, masked: bool = False) -> None:
+        """`masked`: whether calls in training have a mask. Raises ValueError if the width cannot be shared out evenly
+        among the heads."""
         super().__init__()
         if width % heads:
             raise ValueError(
                 f"{width} channels cannot be shared out among {heads} heads; make it a multiple of {heads}"
             )
-        self.width, self.heads = width, heads
+        self.width, self.heads, self.masked = width, heads, masked
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
         self.reset_parameters()
+
+    @property
+    def head_widths(self) -> HeadWidths:
+        return HeadWidths(self.width // self.heads, self.width // self.heads, self.masked)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
