@@ -78,10 +78,18 @@ def interpreters(options: argparse.Namespace) -> tuple[list[str], Path | str]:
     return ["ours"], sys.executable
 
 
-def alternate(script: str, options: argparse.Namespace, names: Sequence[str], *, unit: str) -> None:
+def setting(item: str) -> tuple[str, Any]:
+    """`name=value`, the value as JSON where it looks like that."""
+    name, _, value = item.partition("=")
+    return name, json.loads(value) if value[:1] in set("-0123456789tfn[") else value
+
+
+def alternate(
+    script: str, options: argparse.Namespace, names: Sequence[str], *, unit: str, also: Sequence[str] = ()
+) -> None:
     """Run the sides A B A B for `--rounds` rounds and print the table. A worker's "rates" are averaged."""
     sides, interpreter = interpreters(options)
-    passed = [f"--{name}={getattr(options, name)}" for name in names]
+    passed = [*(f"--{name}={getattr(options, name)}" for name in names), *also]
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(options.rounds):
         for side in sides:

@@ -18,8 +18,7 @@ import side_by_side as bench
 
 def worker(options, side: str) -> None:
     model = bench.load_yolo(side)(options.model)
-    extra = dict(item.split("=", 1) for item in options.set)
-    extra = {name: json.loads(value) if value[0] in "-0123456789tfn[" else value for name, value in extra.items()}
+    extra = dict(bench.setting(item) for item in options.set)
     start = time.perf_counter()
     folder = options.out / f"{side}-seed{options.seed}-{options.tag}"
     folder.mkdir(parents=True, exist_ok=True)
