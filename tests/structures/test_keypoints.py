@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,17 @@ def test_tables():
     assert float(rows[0]["kpt1_x"]) == 30
     assert float(rows[1]["kpt0_visible"]) == pytest.approx(0.8)
     assert list(result(POINTS[..., :2]).summary()[0]["keypoints"]) == ["x", "y"]
+
+
+@pytest.mark.parametrize("numbers", [2, 3])
+def test_text_files_also_where_nothing_was_found(numbers: int, tmp_path: Path):
+    found = result(POINTS[..., :numbers])
+    found.save_txt(tmp_path / "a.txt")
+    rows = [[float(word) for word in row.split()] for row in (tmp_path / "a.txt").read_text().splitlines()]
+    assert [len(row) for row in rows] == [5 + 2 * numbers] * 2
+    assert rows[0][5:7] == pytest.approx([10 / 80, 20 / 60], abs=1e-5)
+    found[:0].save_txt(tmp_path / "a.txt")
+    assert not (tmp_path / "a.txt").exists() or (tmp_path / "a.txt").read_text() == ""
 
 
 def test_a_picture_shows_what_is_sure():
