@@ -89,3 +89,10 @@ def test_points_from_anywhere_are_no_problem():
     draw_keypoints(picture, [[[float("nan"), 3], [1e12, 4], [-5, 5], [19.9, 19.9]]], radius=2, line_width=1, limbs=True)
     assert picture[19, 19].any()
     draw_keypoints(picture, np.zeros((0, 5, 3)), radius=2, line_width=1, limbs=True)
+
+
+def test_a_point_is_seen_on_its_own_colour():
+    picture = np.full((40, 40, 3), class_colour(0), np.uint8)
+    draw_keypoints(picture, [[[20.0, 20, 0.9]]], radius=2, line_width=1, limbs=True)
+    assert picture[20, 20].tolist() == list(class_colour(0))
+    assert picture[20, 23].tolist() != list(class_colour(0))
