@@ -6,11 +6,11 @@ import pytest
 
 from sightline.config.load import make_settings, parse_command_line, to_yaml
 from sightline.config.settings import Settings
-from sightline.config.stages import GAINS, stage_number, values_at
+from sightline.config.stages import stage_number, values_at
 from sightline.errors import SettingsError
 
 ISSUE = [{"until": 100, "box": 1.5, "cls": 0.8, "dfl": 0.5}, {"until": 450}, {"box": 0.7, "cls": 1.2, "dfl": 1.3}]
-ONE = dict.fromkeys(GAINS, 1.0)
+ONE = dict.fromkeys(("box", "cls", "dfl"), 1.0)
 
 
 def at(schedule, epoch, epochs=600):

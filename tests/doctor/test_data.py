@@ -48,6 +48,22 @@ def test_defects_are_listed_with_file_and_line(data: Path):
     assert "Correct these files" in text
 
 
+def test_keypoints_are_counted(data: Path):
+    """Of 16 objects 15 have the first keypoint, none the second; a row without keypoints is a defect."""
+    rows = [labels(data, split, i) for split, count in (("train", 8), ("val", 4)) for i in range(count)]
+    for file in rows:
+        file.write_text("\n".join(f"{row} 0.5 0.5 2 0 0 0" for row in file.read_text().splitlines()))
+    labels(data, "train", 0).write_text("0 0.5 0.5 0.2 0.2 0 0 0 0 0 0\n1 0.5 0.5 0.1 0.1 0.5 0.5 1 0 0 0")
+    data.write_text(f"{data.read_text()}kpt_shape: [2, 3]\n")
+    text = lines(data)
+    assert "keypoints: 15 of 16 training objects have labelled ones; each of the 2: 15, 0" in text
+    assert "no training object has keypoint 1 labelled" in text
+    assert "flip_idx is missing" in text
+    assert "keypoints:" not in lines(data, task="detect")  # asked for
+    labels(data, "train", 1).write_text("0 0.5 0.5 0.2 0.2")
+    assert "1.txt line 1" in lines(data)
+
+
 def test_copies_across_splits_are_named(data: Path):
     shutil.copy(data.parent / "images/train/3.png", data.parent / "images/val/1.png")
     text = lines(data)

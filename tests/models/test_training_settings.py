@@ -68,7 +68,7 @@ def test_they_are_in_force_below_what_the_user_says(write, tiny_data: Path, tmp_
     [
         ("epoch: 5\n", r"mine\.yaml: epoch is no key .* Did you mean epochs"),
         ("end_to_end: true\n", r"end_to_end is no key .* Did you mean end2end"),
-        ("loss: {bx: 1.0}\n", r"mine\.yaml: loss has 'bx'; it may have box, cls, dfl, box_loss"),
+        ("loss: {bx: 1.0}\n", r"mine\.yaml: loss has 'bx'; it may have box, cls, dfl, pose, kobj, rle, box_loss"),
         ("loss: {loss: 1.0}\n", "loss has 'loss'"),
         ("loss: 3\n", r"loss is 3; it holds settings by name"),
         ("loss: {box: 1.0, box_loss: 2.0}\n", "both box and box_loss"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,17 @@ def test_tables():
     assert list(result(POINTS[..., :2]).summary()[0]["keypoints"]) == ["x", "y"]
 
 
+@pytest.mark.parametrize("numbers", [2, 3])
+def test_text_files_also_where_nothing_was_found(numbers: int, tmp_path: Path):
+    found = result(POINTS[..., :numbers])
+    found.save_txt(tmp_path / "a.txt")
+    rows = [[float(word) for word in row.split()] for row in (tmp_path / "a.txt").read_text().splitlines()]
+    assert [len(row) for row in rows] == [5 + 2 * numbers] * 2
+    assert rows[0][5:7] == pytest.approx([10 / 80, 20 / 60], abs=1e-5)
+    found[:0].save_txt(tmp_path / "a.txt")
+    assert not (tmp_path / "a.txt").exists() or (tmp_path / "a.txt").read_text() == ""
+
+
 def test_a_picture_shows_what_is_sure():
     picture = result().plot(boxes=False, kpt_radius=2)
     assert picture[20, 10].tolist() == list(class_colour(0))
@@ -77,3 +89,10 @@ def test_points_from_anywhere_are_no_problem():
     draw_keypoints(picture, [[[float("nan"), 3], [1e12, 4], [-5, 5], [19.9, 19.9]]], radius=2, line_width=1, limbs=True)
     assert picture[19, 19].any()
     draw_keypoints(picture, np.zeros((0, 5, 3)), radius=2, line_width=1, limbs=True)
+
+
+def test_a_point_is_seen_on_its_own_colour():
+    picture = np.full((40, 40, 3), class_colour(0), np.uint8)
+    draw_keypoints(picture, [[[20.0, 20, 0.9]]], radius=2, line_width=1, limbs=True)
+    assert picture[20, 20].tolist() == list(class_colour(0))
+    assert picture[20, 23].tolist() != list(class_colour(0))

@@ -180,6 +180,32 @@ def test_gains_and_sigmas_reach_the_loss(data: Path, tmp_path: Path):
     assert yolo.trainer.validator.sigmas.tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
+def test_gains_of_keypoints_follow_the_stages(data: Path, tmp_path: Path):
+    """No weight moves, so a batch that comes again loses what it lost, times the factor."""
+    found: list[dict[str, float]] = []
+    for folder, schedule in (("plain", None), ("staged", [{"until": 1}, {"pose": 3.0, "kobj": 0.5, "rle": 2.0}])):
+        trainer = make(
+            data, tmp_path / folder, PoseTrainer, model=tiny_net(tmp_path), optimizer="SGD", lr0=0.0, warmup_epochs=0,
+            weight_decay=0.0, val=False, loss_schedule=schedule,
+        )  # fmt: skip
+        trainer.train()
+        found.append({name: values[1] / values[0] for name, values in trainer.history.items() if "train/" in name})
+    plain, staged = found
+    ratios = {name.removeprefix("train/"): staged[name] / plain[name] for name in plain}
+    wanted = {"pose_loss": 3.0, "kobj_loss": 0.5, "rle_loss": 2.0, "box_loss": 1.0, "cls_loss": 1.0, "dfl_loss": 1.0}
+    assert ratios == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_gain_that_no_term_reads_is_said(
+    tiny_data: Path, data: Path, tiny_model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    train(tiny_model, tiny_data, tmp_path, epochs=1, val=False, pose=3.0, loss_schedule=[{"until": 1, "rle": 2.0}])
+    assert "pose, rle: the loss of this network has no such term (it has box_loss, cls_loss, dfl_loss)" in caplog.text
+    caplog.clear()
+    train(tiny_net(tmp_path), data, tmp_path, epochs=1, val=False, pose=3.0, rle=2.0)
+    assert "no such term" not in caplog.text
+
+
 def test_resuming_goes_on(data: Path, tmp_path: Path):
     yolo = train(tiny_net(tmp_path), data, tmp_path, epochs=1)
     again = YOLO(str(yolo.trainer.last))

@@ -17,7 +17,7 @@ Stage = dict[str, Moment]
 UNTIL, TRANSITION = "until", "transition"
 
 # What each schedule moves, and the largest value.
-GAINS = {"box": math.inf, "cls": math.inf, "dfl": math.inf}
+GAINS = dict.fromkeys(("box", "cls", "dfl", "pose", "kobj", "rle"), math.inf)
 AUGMENTATIONS = {"mosaic": 1, "mosaic_prob": 1, "mixup": 1, "copy_paste": 1, "degrees": 360, "translate": 1}
 # The names of the loss items, by which the gains are known as well.
 GAIN_NAMES = {f"{name}_loss": name for name in GAINS}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sightline.config.settings import Settings
-from sightline.data.formats.yolo import label_path
+from sightline.data.formats.yolo import KEYPOINT_TASKS, label_path
 from sightline.data.index import LabelIndex, build_index
 from sightline.data.spec import DatasetSpec, load_dataset_spec
 from sightline.doctor.near_duplicates import difference_hashes, near_pairs
@@ -56,6 +56,7 @@ class DataReport:
             yield from _defects(split)
         yield from (f"! {name}: {why}" for name, why in self.absent.items())
         yield from self._balance()
+        yield from self._keypoints()
         yield from self._sizes()
         yield from self._duplicates()
         for split in self.splits:
@@ -84,6 +85,21 @@ class DataReport:
                 f"! the largest class has {some.max() / some.min():.0f} times the objects of the smallest: "
                 "class_weights=auto or repeat_factor=0.05."
             )
+
+    def _keypoints(self) -> Iterator[str]:
+        points = self.splits[0].index.keypoints
+        if points is None or not len(points):
+            return
+        labelled = points[..., 2] > 0  # (R, K)
+        counts = labelled.sum(axis=0).tolist()
+        yield (
+            f"keypoints: {int(labelled.any(axis=1).sum())} of {len(points)} training objects have labelled ones; each "
+            f"of the {len(counts)}: " + ", ".join(map(str, counts[:20])) + (" …" if len(counts) > 20 else "")
+        )
+        if never := [str(number) for number, count in enumerate(counts) if count == 0]:
+            yield f"! no training object has keypoint {_list(never)} labelled, so where it is will not be learnt."
+        if self.spec.flip_idx is None:
+            yield "! flip_idx is missing, so there are no mirrored images in training: docs/pose.md."
 
     def _sizes(self) -> Iterator[str]:
         sides = side_lengths(self.splits[0].index, self.imgsz)
@@ -126,10 +142,12 @@ def examine(settings: Settings) -> DataReport:
     if settings.data is None:
         raise UsageError("doctor data needs a data set: data=file.yaml, or data=shapes for the built-in one.")
     spec = load_dataset_spec(settings.data, split="train")
+    # Labels of keypoints are to be looked at, too, unless they are meant for a detector.
+    task = KEYPOINT_TASKS[0] if spec.kpt_shape and not settings.is_user_set("task") else settings.task
     imgsz = settings.imgsz if isinstance(settings.imgsz, int) else max(settings.imgsz)
 
     def look(name: str) -> SplitReport:
-        index = build_index(spec.images(name), spec, task=settings.task, require_labels=False, name=name)
+        index = build_index(spec.images(name), spec, task=task, require_labels=False, name=name)
         return SplitReport(name, index, suspicious(index, spec.names, imgsz))
 
     splits, absent = [look("train")], {}

@@ -380,7 +380,8 @@ class Results:
             return []
         columns = [as_numpy(self.boxes.cls)[:, None], as_numpy(self.boxes.xywhn)]
         if self.keypoints is not None:
-            columns.append(self._keypoint_rows(normalize=True).reshape(len(self), -1))
+            rows = self._keypoint_rows(normalize=True)  # (N, K, D); numpy cannot tell the width of none by itself
+            columns.append(rows.reshape(len(rows), rows.shape[1] * rows.shape[2]))
         if save_conf:
             columns.append(as_numpy(self.boxes.conf)[:, None])
         if self.boxes.id is not None:

@@ -10,6 +10,7 @@ from sightline.ops.keypoints import PEOPLE
 from sightline.structures.draw import class_colour
 from sightline.structures.pictures import Picture
 
+_RIM = (255, 255, 255)
 SURE = 0.25  # points that are less likely to be there are not drawn
 
 # Pairs of the 17 COCO keypoints that a limb joins; the 19 of the COCO keypoint annotations.
@@ -50,4 +51,6 @@ def draw_keypoints(picture: Picture, keypoints: npt.ArrayLike, *, radius: int, l
                 cv2.line(picture, one[first], one[second], class_colour(first), line_width, cv2.LINE_AA)
         for number, (place, visible) in enumerate(zip(one, there, strict=True)):
             if visible:
+                # A light rim: the colour of a point may be that of its box, or of what it lies on.
+                cv2.circle(picture, place, radius + 1, _RIM, -1, cv2.LINE_AA)
                 cv2.circle(picture, place, radius, class_colour(number), -1, cv2.LINE_AA)

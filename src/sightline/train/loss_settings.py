@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.errors import SettingValueError
+from sightline.log import LOGGER
 from sightline.losses.end_to_end import E2ELoss
 from sightline.losses.own import BRANCH, FUNCTION, OwnLoss
 from sightline.losses.terms.class_weights import positive_weights
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 # What our own losses read. A plain function cannot, so there these settings would be without effect.
 READ_BY_OURS = (
-    *("box", "cls", "dfl", "cls_pw", "class_weights", "focal_gamma", "label_smoothing"),
+    *("box", "cls", "dfl", "pose", "kobj", "rle", "cls_pw", "class_weights", "focal_gamma", "label_smoothing"),
     *("loss_schedule", "box_loss_weight", "cls_loss_weight", "dfl_loss_weight"),
 )
+OF_SOME_NETWORKS = ("pose", "kobj", "rle")  # gains of terms that not every network has
 
 
 def put_in_force(trainer: BaseTrainer) -> None:
@@ -51,6 +53,7 @@ def put_in_force(trainer: BaseTrainer) -> None:
         ours = own.kind == BRANCH or _makes_ours(own.given)
         reader = own.name if ours else f"{own.name}, if it reads them"
         trainer.in_force["loss"] = own.describe()
+    _say_what_no_term_reads(trainer)
     names = trainer.data.get("names", {})
     if settings.class_weights is not None:
         weights = getattr(network, "positive_weights", None)
@@ -130,6 +133,21 @@ def _refuse_what_it_cannot_read(own: OwnLoss, trainer: BaseTrainer) -> None:
         raise SettingValueError(
             f"{', '.join(unread)}: a function of (preds, batch) such as loss={own.name} does not read settings, so "
             "it would have no effect. Leave it out, or derive your loss from v8DetectionLoss."
+        )
+
+
+def _say_what_no_term_reads(trainer: BaseTrainer) -> None:
+    """A gain of keypoints on a network that has none would be without effect, unless a loss of the user's reads it."""
+    settings = trainer.args
+    changed, staged = settings.changed(), {name for stage in settings.loss_schedule or [] for name in stage}
+    asked = [name for name in OF_SOME_NETWORKS if name in changed or name in staged]
+    unread = [name for name in asked if f"{name}_loss" not in trainer.loss_names]
+    if unread:
+        LOGGER.warning(
+            f"{', '.join(unread)}: the loss of this network has no such term (it has "
+            f"{', '.join(trainer.loss_names)}), so "
+            f"{'this gain has' if len(unread) == 1 else 'these gains have'} no effect, unless a loss of your own reads "
+            f"{'it' if len(unread) == 1 else 'them'}."
         )
 
 

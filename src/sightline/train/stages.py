@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
 SCHEDULES = ("loss_schedule", "augment_schedule")
-WEIGHTS = tuple(f"{name}_loss_weight" for name in GAINS)
+WEIGHTS = ("box_loss_weight", "cls_loss_weight", "dfl_loss_weight")
 
 
 class StagedGains:
-    """The settings of a run, of which `box`, `cls` and `dfl` are the gains in force: setting × weight × stage.
+    """The settings of a run, of which those of `GAINS` are the gains in force: setting × weight × stage.
 
     Everything else is read from, and written to, the settings themselves.
     """
@@ -49,11 +49,25 @@ class StagedGains:
     def dfl(self) -> float:
         return self._gain("dfl")
 
+    @property
+    def pose(self) -> float:
+        return self._gain("pose")
+
+    @property
+    def kobj(self) -> float:
+        return self._gain("kobj")
+
+    @property
+    def rle(self) -> float:
+        return self._gain("rle")
+
     def enter(self, epoch: int) -> None:
         object.__setattr__(self, "epoch", epoch)
 
     def _gain(self, name: str) -> float:
-        gain: float = getattr(self._settings, name) * getattr(self._settings, f"{name}_loss_weight")
+        gain: float = getattr(self._settings, name)
+        if f"{name}_loss_weight" in WEIGHTS:
+            gain *= getattr(self._settings, f"{name}_loss_weight")
         if self._settings.loss_schedule is not None:
             gain *= loss_factors(self._settings, self.epoch)[name]
         return gain

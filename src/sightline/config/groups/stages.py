@@ -21,7 +21,7 @@ class StageSettings(BaseModel):
     )
     loss_schedule: LossStages | None = setting(
         None,
-        "Factors on the gains box, cls and dfl by stage; until is an epoch or a share of the run.",
+        "Factors on box, cls, dfl, pose, kobj and rle by stage; until is an epoch or a share of the run.",
         "train",
         allowed="a list such as [{until: 100, box: 1.5}, {until: 450}, {box: 0.7, transition: 10}]",
         new=True,
