@@ -2,7 +2,7 @@
 
     python benchmarks/train_accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --imgsz 320 --seeds 0 1 2
 
-For every run: best.pt validated NMS-free and with NMS, and the best epoch by NMS, which is tracked by a second
+For every run: best.pt validated NMS-free and with NMS (where the network has both), and the best epoch by NMS, which is tracked by a second
 validation of the EMA after every epoch (--track-nms). A model of another task is measured in all its parts: boxes and
 keypoints of `--model yolo26n-pose.yaml`.
 """
@@ -34,7 +34,8 @@ def worker(options, side: str) -> None:
     seconds = time.perf_counter() - start
     best = bench.load_yolo(side)(str(folder / "weights" / "best.pt"))
     scores: dict[str, float] = {}
-    for nms in (True, False) if side == "ours" else (None, False):
+    two_branches = bool(getattr(best.model, "end2end", False))
+    for nms in ((True, False) if side == "ours" else (None, False)) if two_branches else (None,):
         metrics = best.val(data=data, imgsz=options.imgsz, nms=nms, plots=False, device="cpu")
         kind = "nms_free" if nms is False else "nms"
         scores |= {f"{kind}{part}": value for part, value in by_part(metrics.results_dict).items()}
