@@ -40,11 +40,11 @@ def run_worker(script: str, side: str, interpreter: Path | str, options: list[st
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def load_yolo(side: str) -> Any:
-    """The class `YOLO` of one side."""
+def load_yolo(side: str, model: str = "") -> Any:
+    """The class `YOLO` of one side, or the one for RT-DETR where a model of that name needs it."""
     import importlib
 
-    return importlib.import_module(SIDES[side]).YOLO
+    return getattr(importlib.import_module(SIDES[side]), "RTDETR" if Path(model).name.startswith("rtdetr") else "YOLO")
 
 
 def absolute_data(data: str, folder: str | Path) -> str:

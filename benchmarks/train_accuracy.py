@@ -2,9 +2,9 @@
 
     python benchmarks/train_accuracy.py --data ../shared/data/bccd/bccd.yaml --epochs 100 --imgsz 320 --seeds 0 1 2
 
-For every run: best.pt validated NMS-free and with NMS (where the network has both), and the best epoch by NMS, which is tracked by a second
-validation of the EMA after every epoch (--track-nms). A model of another task is measured in all its parts: boxes and
-keypoints of `--model yolo26n-pose.yaml`.
+For every run: best.pt validated NMS-free and with NMS (where the network has both), and the best epoch by NMS, which is
+tracked by a second validation of the EMA after every epoch (--track-nms). A model of another task is measured in all
+its parts: boxes and keypoints of `--model yolo26n-pose.yaml`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import side_by_side as bench
 
 
 def worker(options, side: str) -> None:
-    model = bench.load_yolo(side)(options.model)
+    model = bench.load_yolo(side, options.model)(options.model)
     extra = dict(bench.setting(item) for item in options.set)
     start = time.perf_counter()
     folder = options.out / f"{side}-seed{options.seed}-{options.tag}"

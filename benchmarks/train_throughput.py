@@ -18,7 +18,7 @@ import side_by_side as bench
 
 def worker(options, side: str) -> None:
     name = options.model if options.model.endswith((".yaml", ".pt")) else f"{options.model}.yaml"
-    model = bench.load_yolo(side)(name)
+    model = bench.load_yolo(side, name)(name)
     extra = {"fraction": options.fraction, **dict(bench.setting(item) for item in options.set)}
     starts: list[float] = []
     seconds: list[float] = []

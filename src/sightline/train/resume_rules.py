@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
 
 # What the states in a checkpoint decide, so that another value would not be in force.
-REFUSED = frozenset({"task", "optimizer", *LR_FACTORS, "single_cls", "pretrained", "cls_remap", "norm"})
+REFUSED = frozenset(
+    {"task", "optimizer", *LR_FACTORS, "single_cls", "pretrained", "backbone_weights", "cls_remap", "norm"}
+)
 
 # Where things are, what is shown and kept beside the weights, and how fast: the weights come out the same to the last
 # bit. What validation measures is not among them: it decides when a run stops early, and a last step depends on that.
