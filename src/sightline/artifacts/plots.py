@@ -7,12 +7,14 @@ from sightline.artifacts.figures.confusion import plot_confusion_matrix
 from sightline.artifacts.figures.curves import plot_metric_curve, plot_pr_curve
 from sightline.artifacts.figures.history import plot_results
 from sightline.artifacts.figures.labels import plot_labels
+from sightline.artifacts.figures.lr_find import plot_lr_find
 from sightline.artifacts.figures.mosaic import plot_images
 
 __all__ = [
     "plot_confusion_matrix",
     "plot_images",
     "plot_labels",
+    "plot_lr_find",
     "plot_metric_curve",
     "plot_pr_curve",
     "plot_results",

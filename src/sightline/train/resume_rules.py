@@ -81,9 +81,9 @@ def _learning_rate(trainer: BaseTrainer, before: dict[str, Any]) -> None:
     for group in trainer.optimizer.param_groups:
         if before["lr0"]:
             for name in ("initial_lr", "lr"):
-                group[name] *= trainer.args.lr0 / before["lr0"]
+                group[name] *= float(trainer.args.lr0) / before["lr0"]
         else:  # from 0 no ratio leads anywhere
-            group["initial_lr"] = trainer.args.lr0 * _scale_of(before) * group.get("lr_factor", 1.0)
+            group["initial_lr"] = float(trainer.args.lr0) * _scale_of(before) * group.get("lr_factor", 1.0)
 
 
 def _lr_scale(trainer: BaseTrainer, before: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from sightline.config.groups.data import DataSettings
 from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
+from sightline.config.groups.lr_find import LrFindSettings
 from sightline.config.groups.model import ModelSettings
 from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
@@ -35,6 +36,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     OptimisationSettings,
     ScheduleSettings,
     WarmupSettings,
+    LrFindSettings,
     StageSettings,
     AugmentationSettings,
     LossSettings,

@@ -1,0 +1,118 @@
+"""What a learning-rate range test has seen, and what follows from it. Numbers in, numbers out.
+
+Source of the test: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The two
+values that are read off its curve (steepest descent, and the end of the descent) are those of Howard and Gugger,
+fastai, arXiv:2002.04688. That losses are compared with those of the same batches before the first step is ours
+(docs/decisions/0181).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.float64]
+
+WIDTH = 0.4  # decades: standard deviation of the window through which the curve is seen; half a decade is its detail
+CERTAIN = 3.0  # standard errors that the loss must have fallen by to have fallen
+RAN_AWAY = 1.5  # times the loss of the beginning: nothing that is seen after that comes from the same network
+FEWEST = 10  # steps, below which no window has enough of them
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """The curve without its noise, at every rate that was tried.
+
+    Attributes:
+        value: (N,) local fit.
+        slope: (N,) its change for every decade of the learning rate.
+        error: (N,) standard error of the value.
+        noise: (N,) standard deviation of single steps around the fit, as it is near that rate.
+    """
+
+    value: Numbers
+    slope: Numbers
+    error: Numbers
+    noise: Numbers
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Rates read off a curve, in units of lr0.
+
+    Attributes:
+        steepest: where the loss fell fastest; None where it did not fall by more than noise.
+        limit: where the smoothed loss was lowest, just before it rises or runs away; None as above.
+        diverged: where it ran away; None where it did not within the range.
+        fall: how far the smoothed loss was below that of the beginning, at the limit.
+        noise: standard deviation of single steps there.
+    """
+
+    steepest: float | None
+    limit: float | None
+    diverged: float | None
+    fall: float
+    noise: float
+
+    @property
+    def suggestion(self) -> float | None:
+        """The lr0 to train with."""
+        return self.steepest
+
+
+def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed:
+    """Straight lines fitted at every rate, by least squares with Gaussian weights over the logarithm of the rate.
+
+    A line, and not an average, because an average lags where the curve is steep and bends at both ends.
+
+    Args:
+        rates: (N,) ascending, above 0.
+        values: (N,) finite.
+        width: standard deviation of the weights, in decades.
+    """
+    x = np.log10(rates)
+    distance = x[None, :] - x[:, None]  # (N, N) decades from the place of the row
+    weights = np.exp(-0.5 * (distance / width) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    centre = (weights * distance).sum(axis=1, keepdims=True)
+    to_slope = weights * (distance - centre) / (weights * (distance - centre) ** 2).sum(axis=1, keepdims=True)
+    to_value = weights - centre * to_slope  # (N, N): slope and value are weighted sums of what was seen
+    value, slope = to_value @ values, to_slope @ values
+    noise = np.sqrt(weights @ (values - value) ** 2)
+    return Smoothed(value, slope, np.sqrt(to_value**2 @ noise**2), noise)
+
+
+def has_run_away(losses: Numbers, baseline: Numbers) -> bool:
+    """Whether the last loss is no number, or far above what the weights of the beginning give."""
+    return not losses[-1] <= RAN_AWAY * np.abs(baseline).mean()
+
+
+def read(rates: Numbers, losses: Numbers, baseline: Numbers) -> Reading:
+    """What a curve says.
+
+    Args:
+        rates: (N,) ascending.
+        losses: (N,) of one step each. The test ends where they run away, so that only the last may have.
+        baseline: (N,) of the same batches with the weights of the beginning.
+    """
+    ended = len(rates) > 0 and has_run_away(losses, baseline)
+    diverged = float(rates[-1]) if ended else None
+    x, change = calm(rates, losses, baseline)
+    if len(x) < FEWEST:
+        return Reading(None, None, diverged, math.nan, math.nan)
+    curve = smooth(x, change)
+    lowest = int(curve.value.argmin())
+    fall, noise = -float(curve.value[lowest]), float(curve.noise[lowest])
+    if fall <= CERTAIN * curve.error[lowest]:
+        return Reading(None, None, diverged, fall, noise)
+    steepest = int(curve.slope[: lowest + 1].argmin())
+    return Reading(float(x[steepest]), float(x[lowest]), diverged, fall, noise)
+
+
+def calm(rates: Numbers, losses: Numbers, baseline: Numbers) -> tuple[Numbers, Numbers]:
+    """Rates before the loss ran away, and how it stood there to that of the beginning."""
+    end = len(rates) - 1 if len(rates) and has_run_away(losses, baseline) else len(rates)
+    return rates[:end], (losses - baseline)[:end]
