@@ -2,7 +2,7 @@
 
 Source of the test: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The two
 values that are read off its curve (steepest descent, and the end of the descent) are those of Howard and Gugger,
-fastai, arXiv:2002.04688. That losses are compared with those of the same batches before the first step is ours
+fastai, arXiv:2002.04688. That the loss is that of the same few batches all along is ours
 (docs/decisions/0181).
 """
 
@@ -19,6 +19,7 @@ Numbers = npt.NDArray[np.float64]
 WIDTH = 0.4  # decades: standard deviation of the window through which the curve is seen; half a decade is its detail
 CERTAIN = 3.0  # standard errors that the loss must have fallen by to have fallen
 RAN_AWAY = 1.5  # times the loss of the beginning: nothing that is seen after that comes from the same network
+STILL_LOW = 0.1  # of the fall, above the lowest: the bottom is often flat, and its lowest place then an accident
 FEWEST = 10  # steps, below which no window has enough of them
 
 
@@ -45,9 +46,9 @@ class Reading:
 
     Attributes:
         steepest: where the loss fell fastest; None where it did not fall by more than noise.
-        limit: where the smoothed loss was lowest, just before it rises or runs away; None as above.
+        limit: the highest at which the smoothed loss was still low, just before it rises or runs away; None as above.
         diverged: where it ran away; None where it did not within the range.
-        fall: how far the smoothed loss was below that of the beginning, at the limit.
+        fall: how far the smoothed loss was below that of the beginning, at its lowest.
         noise: standard deviation of single steps there.
     """
 
@@ -85,22 +86,21 @@ def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed
     return Smoothed(value, slope, np.sqrt(to_value**2 @ noise**2), noise)
 
 
-def has_run_away(losses: Numbers, baseline: Numbers) -> bool:
-    """Whether the last loss is no number, or far above what the weights of the beginning give."""
-    return not losses[-1] <= RAN_AWAY * np.abs(baseline).mean()
+def has_run_away(loss: float, beginning: float) -> bool:
+    """Whether a loss is no number, or so far above that of the beginning that it will not come back."""
+    return not loss <= beginning + (RAN_AWAY - 1) * abs(beginning)
 
 
-def read(rates: Numbers, losses: Numbers, baseline: Numbers) -> Reading:
+def read(rates: Numbers, losses: Numbers, beginning: float) -> Reading:
     """What a curve says.
 
     Args:
         rates: (N,) ascending.
-        losses: (N,) of one step each. The test ends where they run away, so that only the last may have.
-        baseline: (N,) of the same batches with the weights of the beginning.
+        losses: (N,) after a step with that rate. The test ends where they run away, so that only the last may have.
+        beginning: the loss before the first step.
     """
-    ended = len(rates) > 0 and has_run_away(losses, baseline)
-    diverged = float(rates[-1]) if ended else None
-    x, change = calm(rates, losses, baseline)
+    x, change = calm(rates, losses, beginning)
+    diverged = float(rates[len(x)]) if len(x) < len(rates) else None
     if len(x) < FEWEST:
         return Reading(None, None, diverged, math.nan, math.nan)
     curve = smooth(x, change)
@@ -109,10 +109,12 @@ def read(rates: Numbers, losses: Numbers, baseline: Numbers) -> Reading:
     if fall <= CERTAIN * curve.error[lowest]:
         return Reading(None, None, diverged, fall, noise)
     steepest = int(curve.slope[: lowest + 1].argmin())
-    return Reading(float(x[steepest]), float(x[lowest]), diverged, fall, noise)
+    limit = int(np.flatnonzero(curve.value <= (STILL_LOW - 1) * fall)[-1])
+    return Reading(float(x[steepest]), float(x[limit]), diverged, fall, noise)
 
 
-def calm(rates: Numbers, losses: Numbers, baseline: Numbers) -> tuple[Numbers, Numbers]:
-    """Rates before the loss ran away, and how it stood there to that of the beginning."""
-    end = len(rates) - 1 if len(rates) and has_run_away(losses, baseline) else len(rates)
-    return rates[:end], (losses - baseline)[:end]
+def calm(rates: Numbers, losses: Numbers, beginning: float) -> tuple[Numbers, Numbers]:
+    """Rates before the loss ran away, and by how much it had changed there."""
+    away = [has_run_away(loss, beginning) for loss in losses]
+    end = away.index(True) if True in away else len(away)
+    return rates[:end], losses[:end] - beginning

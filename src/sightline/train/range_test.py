@@ -12,6 +12,7 @@ and the process-wide random generators are after it what they were before.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import tempfile
 from collections.abc import Iterator
@@ -30,10 +31,8 @@ from sightline.data.collate import split_batch
 from sightline.data.own_loader import begin_epoch
 from sightline.errors import SettingValueError, TrainingError
 from sightline.log import LOGGER
-from sightline.models.copies import copy_of as copy_of_network
 from sightline.train import stages
-from sightline.train.ema import unwrap
-from sightline.train.environment import run_environment
+from sightline.train.environment import run_environment, seed_everything
 from sightline.train.live_settings import LiveSettings
 from sightline.train.lr_curve import Numbers, Reading, has_run_away, read
 from sightline.train.random_states import random_state, set_random_state
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
 # The optimizer is built with this lr0; what counts is only how the rates of its groups stand to it.
 REFERENCE = 0.01
+PROBE_IMAGES = 16  # at least, on which the loss is looked at after every step
 CHANGED: dict[str, Any] = {
     "lr0": REFERENCE, "lr_min": 0.0, "ema": False, "spike_factor": 0.0, "plots": False, "time": None, "dry_run": False,
 }  # fmt: skip
@@ -54,8 +54,10 @@ class RangeTest:
 
     Attributes:
         rates: (N,) the lr0 of every step, ascending.
-        losses: (N,) loss per image of the batches behind it; where the test ended, the last may not be finite.
-        baseline: (N,) loss of the same batches with the weights of the beginning.
+        losses: (N,) loss per image of the batches behind it, from before the step.
+        probed: (N,) loss per image of the same few batches after every step; where the test ended, the last may not be
+            finite.
+        beginning: that before the first step.
         reading: what follows from them.
         optimizer: its name.
         groups: name of a group → its rate as a factor of lr0.
@@ -64,7 +66,8 @@ class RangeTest:
 
     rates: Numbers
     losses: Numbers
-    baseline: Numbers
+    probed: Numbers
+    beginning: float
     reading: Reading
     optimizer: str
     groups: dict[str, float]
@@ -108,7 +111,7 @@ def range_test(trainer: BaseTrainer) -> RangeTest:
         try:
             twin._setup_train()
             twin.ema = NoAverage(twin.model)
-            rates, losses, baseline = _steps(twin)
+            rates, losses, probed = _steps(twin)
         finally:
             twin._close_loaders()
         groups = {
@@ -118,8 +121,9 @@ def range_test(trainer: BaseTrainer) -> RangeTest:
         return RangeTest(
             rates=rates,
             losses=losses,
-            baseline=baseline,
-            reading=read(rates, losses, baseline),
+            probed=probed[1:],
+            beginning=float(probed[0]),
+            reading=read(rates, probed[1:], float(probed[0])),
             optimizer=type(twin.optimizer).__name__,
             groups=groups,
             images=twin.batch_size * _batches_per_step(twin),
@@ -210,56 +214,57 @@ def _generators_restored() -> Iterator[None]:
 
 
 def _steps(trainer: BaseTrainer) -> tuple[Numbers, Numbers, Numbers]:
-    """Optimizer steps with a rate that grows by the same factor each time."""
+    """Optimizer steps with a rate that grows by the same factor each time.
+
+    Returns:
+        (N,) rates, (N,) losses of the batches behind each step, (N + 1,) losses of the probe, the first of them from
+        before any step.
+    """
     settings = trainer.args
     wanted = np.geomspace(settings.lr_find_min, settings.lr_find_max, settings.lr_find_steps)
     ratios = [group["initial_lr"] / REFERENCE for group in trainer.optimizer.param_groups]
     per_step = _batches_per_step(trainer)
     trainer._begin_epoch()
-    rates: list[float] = []
+    batches = _batches(trainer)
+    probe = list(itertools.islice(batches, math.ceil(PROBE_IMAGES / trainer.batch_size)))
     losses: list[float] = []
-    baseline: list[float] = []
-    pending: list[tuple[float, float]] = []
-    beginning = copy_of_network(unwrap(trainer.model))
-    for index, batch in enumerate(_batches(trainer)):
-        trainer.batch_index = index  # `multi_scale` draws by it
-        before = _loss_of(trainer, beginning, batch)
+    probed = [_loss_of(trainer, probe)]
+    for rate in wanted:
         for group, ratio in zip(trainer.optimizer.param_groups, ratios, strict=True):
-            group["lr"] = float(wanted[len(rates)]) * ratio
-        trainer.micro_batches.forward_backward(trainer, batch)
-        assert trainer.loss is not None
-        # Waits for the device: after a loss that is no number there is no next step.
-        pending.append((float(trainer.loss.detach()) / trainer.images_in_batch, before))
-        if len(pending) < per_step and math.isfinite(pending[-1][0]):
-            continue
-        now, then = np.mean(pending, axis=0)
-        rates.append(float(wanted[len(rates)]))
-        losses.append(float(now))
-        baseline.append(float(then))
-        pending.clear()
-        if len(rates) == len(wanted) or has_run_away(np.array(losses), np.array(baseline)):
-            break
+            group["lr"] = float(rate) * ratio
+        behind = []
+        for batch in itertools.islice(batches, per_step):
+            trainer.batch_index += 1  # `multi_scale` draws by it
+            trainer.micro_batches.forward_backward(trainer, batch)
+            assert trainer.loss is not None
+            behind.append(trainer.loss.detach() / trainer.images_in_batch)
         trainer.optimizer_step()
         trainer.guard.read()
-    return np.array(rates), np.array(losses), np.array(baseline)
+        losses.append(float(torch.stack(behind).mean()))
+        probed.append(_loss_of(trainer, probe))
+        if not math.isfinite(losses[-1]) or has_run_away(probed[-1], probed[0]):
+            break
+    return wanted[: len(losses)], np.array(losses), np.array(probed)
 
 
 @torch.no_grad()
-def _loss_of(trainer: BaseTrainer, network: nn.Module, batch: dict[str, Any]) -> float:
-    """Loss per image of a batch with another network. Random generators are afterwards as before."""
-    model, state = trainer.model, random_state()
-    trainer.model = network
+def _loss_of(trainer: BaseTrainer, batches: list[dict[str, Any]]) -> float:
+    """Loss per image of some batches, as in training. What is drawn in it is the same each time, and waits for the
+    device: whether there is a next step hangs on it."""
+    before, index = random_state(), trainer.batch_index
+    losses, counts = [], []
+    seed_everything(trainer.args.seed)
+    trainer.batch_index = 0
     try:
-        limit = trainer.micro_batches.limit
-        losses, counts = [], []
-        for piece in split_batch(batch, limit) if limit else [batch]:
-            trainer._forward(dict(piece))
-            assert trainer.loss is not None
-            losses.append(float(trainer.loss) / len(piece["img"]))
-            counts.append(len(piece["img"]))
+        for batch in batches:
+            for piece in split_batch(batch, trainer.micro_batches.limit or len(batch["img"])):
+                trainer._forward(dict(piece))
+                assert trainer.loss is not None
+                losses.append(float(trainer.loss) / len(piece["img"]))
+                counts.append(len(piece["img"]))
     finally:
-        trainer.model = model
-        set_random_state(state)
+        trainer.batch_index = index
+        set_random_state(before)
     return float(np.average(losses, weights=counts))
 
 

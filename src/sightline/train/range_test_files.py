@@ -32,8 +32,8 @@ def write(test: RangeTest, folder: Path) -> None:
     Raises:
         OutputError: one of them cannot be written.
     """
-    reading, level = test.reading, float(test.baseline.mean())
-    x, change = calm(test.rates, test.losses, test.baseline)
+    reading, level = test.reading, test.beginning
+    x, change = calm(test.rates, test.probed, test.beginning)
     curve = smooth(x, change) if len(x) >= FEWEST else None
     marks = {
         "suggestion, steepest descent": reading.steepest,
@@ -42,7 +42,8 @@ def write(test: RangeTest, folder: Path) -> None:
     }
     plot_lr_find(
         test.rates,
-        test.losses - test.baseline + level,
+        test.losses,
+        test.probed,
         x if curve is not None else np.array([]),
         curve.value + level if curve is not None else np.array([]),
         curve.noise if curve is not None else np.array([]),
@@ -63,7 +64,8 @@ def write(test: RangeTest, folder: Path) -> None:
         "images_per_step": test.images,
         "lr": test.rates.tolist(),
         "loss": [_number(loss) for loss in test.losses.tolist()],  # null where it was no number
-        "baseline": test.baseline.tolist(),
+        "probed": [_number(loss) for loss in test.probed.tolist()],
+        "beginning": test.beginning,
         "smoothed": None if curve is None else (curve.value + level).tolist(),  # of the rates before it ran away
     }
     with atomic_write(folder / NUMBERS, "w", encoding="utf-8") as file:

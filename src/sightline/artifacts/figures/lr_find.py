@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.artifacts.figures.style import (
+    GRID,
     INK,
     METRIC,
     SOFT,
@@ -28,6 +29,7 @@ ROOM = 0.15  # of the height of the calm part, around it: an explosion would fla
 def plot_lr_find(
     rates: Numbers,
     losses: Numbers,
+    probed: Numbers,
     smoothed_rates: Numbers,
     smoothed: Numbers,
     noise: Numbers,
@@ -37,11 +39,12 @@ def plot_lr_find(
     title: str,
     file: str | os.PathLike[str],
 ) -> Path:
-    """Draw single losses as points, the smoothed curve with its noise (± one standard deviation), and rates as lines.
+    """Draw losses as points, the smoothed curve with its noise (± one standard deviation), and rates as lines.
 
     Args:
-        rates, losses: (N,) of every step; losses may be infinite or NaN.
-        smoothed_rates, smoothed, noise: (M,) the smoothed curve and the standard deviation of single losses around it;
+        rates, losses: (N,) of every step and the batches behind it; losses may be infinite or NaN.
+        probed: (N,) of the same few batches after every step; of them is the smoothed curve.
+        smoothed_rates, smoothed, noise: (M,) the smoothed curve, and the standard deviation of `probed` around it;
             empty where there is none.
         level: the loss of the weights that the test began with.
         marks: what to call a rate → the rate; None is left out. The first is drawn strongest.
@@ -58,15 +61,15 @@ def plot_lr_find(
     axes = grid[0, 0]
     quiet(axes, title, xlabel="learning rate lr0, logarithmic", ylabel="training loss per image")
     axes.set_xscale("log")
-    finite = np.isfinite(losses)
-    if finite.any():
-        axes.plot(rates[finite], losses[finite], ".", color=SOFT, markersize=4, label="one step")
+    if np.isfinite(probed).any():
+        axes.plot(rates, losses, ".", color=GRID, markersize=4, label="batches of a step, before it")
+        axes.plot(rates, probed, ".", color=TRAIN, markersize=4, label="the same few batches, after it")
         axes.axhline(level, color=SOFT, linewidth=0.8, linestyle=":", label="weights of the beginning")
     else:
         remark(axes, "no loss was a number")
     if len(smoothed):
         edges = smoothed - noise, smoothed + noise
-        axes.fill_between(smoothed_rates, *edges, color=TRAIN, alpha=0.18, linewidth=0, label="one step, ±1 σ")
+        axes.fill_between(smoothed_rates, *edges, color=TRAIN, alpha=0.18, linewidth=0, label="±1 σ")
         axes.plot(smoothed_rates, smoothed, color=TRAIN, linewidth=1.8, label="smoothed")
         low, high = float(edges[0].min()), max(float(edges[1].max()), level)
         axes.set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
