@@ -242,7 +242,8 @@ def _steps(trainer: BaseTrainer) -> tuple[Numbers, Numbers, Numbers]:
         trainer.guard.read()
         losses.append(float(torch.stack(behind).mean()))
         probed.append(_loss_of(trainer, probe))
-        if not math.isfinite(losses[-1]) or has_run_away(probed[-1], probed[0]):
+        # A batch whose loss is no number moves nothing (`StepGuard`); weights that are none show in the probe.
+        if has_run_away(probed[-1], probed[0]):
             break
     return wanted[: len(losses)], np.array(losses), np.array(probed)
 
@@ -257,7 +258,8 @@ def _loss_of(trainer: BaseTrainer, batches: list[dict[str, Any]]) -> float:
     trainer.batch_index = 0
     try:
         for batch in batches:
-            for piece in split_batch(batch, trainer.micro_batches.limit or len(batch["img"])):
+            limit = trainer.micro_batches.limit
+            for piece in [batch] if limit is None else split_batch(batch, limit):
                 trainer._forward(dict(piece))
                 assert trainer.loss is not None
                 losses.append(float(trainer.loss) / len(piece["img"]))
