@@ -43,6 +43,8 @@ EXAMPLES = """Examples:
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
 
+  sightline compare runs/detect/base-* runs/detect/new-*      (is one recipe better, or is it noise?)
+
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
 """
 
@@ -101,6 +103,16 @@ def run(
     from sightline.compat.run import run_script
 
     return run_script(words or [], replace=replace)
+
+
+@app.command(context_settings=OWN_GRAMMAR)
+def compare(
+    words: Annotated[list[str] | None, typer.Argument(metavar="RUN… | repeats=N A.YAML B.YAML …")] = None,
+) -> int:
+    """Put runs side by side: settings, curves, metrics over seeds, and whether the difference is more than noise."""
+    from sightline.cli.compare import compare as side_by_side
+
+    return side_by_side(words or [])
 
 
 @app.command()
@@ -192,7 +204,7 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor"}
+    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor", "compare"}
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):
