@@ -153,8 +153,7 @@ def compare(places: Sequence[str | Path], *, metric: str | None = None, at: str 
         UsageError: there are fewer than two runs, or one recipe only.
         MissingFileError, SettingValueError: one of them is no run, or has no such metric.
     """
-    if at not in ("end", "best"):
-        raise SettingValueError(f"at={at} is not allowed. It must be end or best.")
+    check_epoch(at)
     runs = [read_run(place) for place in find_runs(places)]
     if len(runs) < 2:
         raise UsageError(
@@ -162,6 +161,13 @@ def compare(places: Sequence[str | Path], *, metric: str | None = None, at: str 
             "sightline compare runs/detect/train runs/detect/train-2"
         )
     return compare_recipes(group(runs), metric=metric, at=at)
+
+
+def check_epoch(at: str) -> str:
+    """`at`, if it is one that there is."""
+    if at not in ("end", "best"):
+        raise SettingValueError(f"at={at} is not allowed. It must be end or best.")
+    return at
 
 
 def compare_recipes(recipes: list[Recipe], *, metric: str | None = None, at: str = "end") -> Comparison:

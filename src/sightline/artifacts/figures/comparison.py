@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sightline.artifacts.figures.style import INK, SOFT, new_figure, quiet, remark, save_figure, shorten
-from sightline.structures.draw import PALETTE
 
 Numbers = npt.NDArray[np.float64]
-# Told apart also by people who do not see red and green as different: blue, orange, then the rest.
-COLOURS = ("#1f77b4", "#e8710a", *PALETTE[4:])
+# Told apart also by people who do not see red and green as different, as far as the first three go.
+COLOURS = ("#1f77b4", "#e8710a", "#444444", "#8e44ad", "#2a9d5c", "#c0392b")
 
 
 def plot_comparison(
