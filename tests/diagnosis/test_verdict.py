@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,22 @@ def test_a_difference_called_visible_is_mostly_seen():
     visible = np.median([judge(*rng.normal(0.5, STD, (2, 5))).visible for _ in range(300)])
     a, b = rng.normal(0.5, STD, (TRIALS, 5)), rng.normal(0.5 + visible, STD, (TRIALS, 5))
     assert 0.7 < outcomes(a, b)[BETTER] < 0.95
+
+
+def test_the_table_in_the_guide_is_what_resampling_gives():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "comparing.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip(" %") for cell in line.strip("|").split("|")] for line in page.splitlines() if line[2:3].isdigit()
+    ]
+    assert [row[0] for row in rows] == ["2", "3", "5", "10"]
+    rng = np.random.default_rng(7)
+    for runs, equal, *seen in rows:
+        size = (TRIALS, int(runs))
+        a = rng.normal(0.5, STD, size)
+        assert 100 * outcomes(a, rng.normal(0.5, STD, size))[SAME] == pytest.approx(float(equal), abs=1.5)
+        for shift, share in zip((2, 3, 4, 5), seen, strict=True):
+            found = 100 * outcomes(a, rng.normal(0.5 + shift * STD, STD, size))[BETTER]
+            assert found == pytest.approx(float(share), abs=5)  # three standard errors of 1000 trials
 
 
 def test_what_cannot_be_told_is_not_told():
