@@ -69,7 +69,7 @@ def _uses(file: Path) -> tuple[Use, ...]:
 
 def _aliases(tree: ast.AST) -> frozenset[str]:
     """`s` after `s = self.args`, and in `def f(s: Settings)`."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, (ast.Attribute, ast.Name)) and _owns(node.value):
             found.update(target.id for target in node.targets if isinstance(target, ast.Name))
