@@ -134,7 +134,8 @@ def _known(asked: str) -> str:
 
 def _joined(name: str) -> list[str]:
     """Settings in the conditions of `Settings._fit_together` that ask for this one."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(Settings._fit_together)))
+    rules: Any = Settings._fit_together  # pydantic's wrapper, of which inspect finds the source
+    tree = ast.parse(textwrap.dedent(inspect.getsource(rules)))
     found: dict[str, None] = {}
     for node in ast.walk(tree):
         if not isinstance(node, ast.If):
