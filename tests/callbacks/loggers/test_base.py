@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from callbacks.loggers.runs import few_pictures, make, rows
+from sightline import YOLO
 from sightline.callbacks.loggers import base
 from sightline.callbacks.loggers.base import Picture, PrecisionRecall, Run, Tracker, curves_of, last_row
+
+GUIDE = Path(__file__).parents[3] / "docs" / "trackers.md"
 
 
 class Notes(Tracker):
@@ -209,3 +213,19 @@ def test_other_ranks_and_dry_runs_tell_nobody(tiny_data: Path, tiny_model: str, 
     assert notes.worker is None
     make(tiny_data, tiny_model, tmp_path, [notes], dry_run=True).train()
     assert notes.told == []
+
+
+def test_the_tracker_of_the_guide_works(
+    tiny_data: Path, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def train(self: YOLO, **settings: Any) -> Any:
+        assert settings["data"] == "coffee.yaml"
+        make(tiny_data, tiny_model, tmp_path, settings["callbacks"], epochs=settings["epochs"]).train()
+
+    monkeypatch.setattr(YOLO, "train", train)
+    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, str(GUIDE), "exec"), {"__name__": "__main__"})
+    lines = (tmp_path / "run" / "lines.txt").read_text().splitlines()
+    losses = rows(tmp_path / "run")["train/box_loss"]
+    assert [line.split()[0] for line in lines] == ["1", "2"]
+    assert [float(line.split()[1]) for line in lines] == pytest.approx(list(losses.values()), rel=1e-4)
