@@ -195,6 +195,17 @@ def test_a_tracker_that_hangs_does_not_hold_the_run(
     assert list(rows(trainer.save_dir)["train/box_loss"]) == [1]
 
 
+@pytest.mark.parametrize(("finished", "most"), [(True, 60.0), (False, 10.0)])  # killed 30 s after a SIGTERM
+def test_after_a_signal_there_is_less_time(finished: bool, most: float):
+    waited: list[float] = []
+    notes = Notes()
+    notes.finished = finished
+    notes.worker = SimpleNamespace(put=lambda task: task(), finish=lambda s: not waited.append(s))  # type: ignore
+    notes.teardown(SimpleNamespace())  # type: ignore[arg-type]
+    assert waited == [most]
+    assert notes.told == [("close", finished)]
+
+
 def test_a_run_that_fails_is_closed_as_such(tiny_data: Path, tiny_model: str, tmp_path: Path):
     def fail(trainer: Any) -> None:
         if trainer.epoch == 1:

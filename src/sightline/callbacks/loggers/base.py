@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BEST = "best"  # what names begin with that are about best.pt, so that they do not mix with those of the last epoch
 LAST_SECONDS = 60.0  # that the end of a run waits for a tracker; an upload that takes longer is given up
+SECONDS_AFTER_A_SIGNAL = 10.0  # or an error; schedulers kill 30 s after their SIGTERM, as a rule
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 MOST_CLASSES = 50  # with a precision-recall curve of their own; beyond it nobody finds one in the list
 
@@ -143,8 +144,9 @@ class Tracker(Callback):
             return
         finished = self.finished
         worker.put(lambda: self.close(finished=finished))
-        if not worker.finish(LAST_SECONDS) and not self.has_failed:
-            self._say(f"has not taken everything within {LAST_SECONDS:.0f} s, and the run ends without the rest")
+        seconds = LAST_SECONDS if finished else SECONDS_AFTER_A_SIGNAL
+        if not worker.finish(seconds) and not self.has_failed:
+            self._say(f"has not taken everything within {seconds:.0f} s, and the run ends without the rest")
 
     # ------------------------------------------------------------------ what is told
 
