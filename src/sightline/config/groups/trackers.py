@@ -13,7 +13,7 @@ class TrackerSettings(BaseModel):
 
     loggers: Loggers | None = setting(
         None,
-        "Who else is told of the run (docs/trackers.md); None is TensorBoard where it is installed, [] nobody.",
+        "Trackers of the run (docs/trackers.md); None is TensorBoard where it is installed, [] none.",
         "train",
         allowed="a list of tensorboard, mlflow, wandb",
         new=True,
