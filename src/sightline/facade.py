@@ -32,7 +32,8 @@ from sightline.models.training_settings import settings_in_file
 from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task, is_called
 from sightline.train import freeze
-from sightline.tune import lr_find
+from sightline.tune import batch_find, lr_find
+from sightline.tune.batch_find import BatchFinding
 from sightline.tune.lr_find import LrFinding
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
@@ -254,6 +255,24 @@ class YOLO:
         """
         self._refuse_another_model(settings)
         finding: LrFinding = self._run("train", settings, origin="code", part=trainer, instead=lr_find.find)
+        return finding
+
+    def batch_find(self, trainer: Any = None, **settings: Any) -> BatchFinding:
+        """Try batches with the steps that training would make: time, memory, and how noisy their gradients are.
+
+        Writes a picture and numbers into runs/<task>/batch-find, and recommends batch, accumulate and lr0, as
+        `.settings`. The network stays as it is.
+
+        Args:
+            trainer: a subclass of the task's trainer, used in its place.
+            settings: those that training will have: data, imgsz, optimizer, …
+
+        Raises:
+            SettingsError, UsageError: a setting is wrong, or the test makes no sense with it (resume, several devices).
+            DataError, MissingFileError, OutputError: the data cannot be used, the folder not be written.
+        """
+        self._refuse_another_model(settings)
+        finding: BatchFinding = self._run("train", settings, origin="code", part=trainer, instead=batch_find.find)
         return finding
 
     def val(self, validator: Any = None, **settings: Any) -> Any:

@@ -40,6 +40,8 @@ EXAMPLES = """Examples:
 
   sightline lr-find model=yolo26n.yaml data=shapes imgsz=320      (which lr0 suits a training with these settings)
 
+  sightline batch-find model=yolo26n.yaml data=shapes imgsz=320   (which batch does)
+
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
@@ -99,6 +101,12 @@ def predict(words: Words = None) -> int:
 def lr_find(words: Words = None) -> int:
     """Try learning rates before a training and draw what they do: needs model= and data=."""
     return _run(["train", *(words or [])], do="lr-find")
+
+
+@app.command("batch-find", context_settings=OWN_GRAMMAR)
+def batch_find(words: Words = None) -> int:
+    """Try batches before a training: time, memory, gradient noise, and what to take: needs model= and data=."""
+    return _run(["train", *(words or [])], do="batch-find")
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -215,7 +223,19 @@ def _run(words: list[str], *, do: str = "") -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "lr-find", "run", "settings", "version", "checks", "doctor", "compare"}
+    commands = {
+        "train",
+        "val",
+        "predict",
+        "lr-find",
+        "batch-find",
+        "run",
+        "settings",
+        "version",
+        "checks",
+        "doctor",
+        "compare",
+    }
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):

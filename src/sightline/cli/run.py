@@ -18,6 +18,7 @@ NEEDS = {"train": ("model", "data"), "val": ("model", "data"), "predict": ("mode
 EXAMPLES = {
     "train": "sightline train model=yolo26n.yaml data=shapes epochs=100",
     "lr-find": "sightline lr-find model=yolo26n.yaml data=shapes",
+    "batch-find": "sightline batch-find model=yolo26n.yaml data=shapes",
     "val": "sightline val model=best.pt data=shapes",
     "predict": "sightline predict model=best.pt source=photo.jpg",
 }
@@ -27,7 +28,7 @@ def run(words: Sequence[str], *, do: str = "") -> int:
     """Do what the words say and return the exit code.
 
     Args:
-        do: a command that looks at a training instead of running it: "lr-find".
+        do: a command that looks at a training instead of running it: "lr-find", "batch-find".
 
     Raises:
         UsageError: the words or settings are wrong, or a model, data set or source is missing; nothing was started.
@@ -52,9 +53,10 @@ def _start(line: CommandLine, model: str, overrides: dict[str, Any], do: str) ->
 
     yolo = YOLO(model, task=line.task)
     if do:
-        from sightline.tune import lr_find
+        from sightline.tune import batch_find, lr_find
 
-        yolo._run(line.mode, overrides, origin=COMMAND_LINE, instead=lr_find.find)
+        find = {"lr-find": lr_find.find, "batch-find": batch_find.find}[do]
+        yolo._run(line.mode, overrides, origin=COMMAND_LINE, instead=find)
         return 0
     if line.mode == "predict":
         # As a stream: a folder of a million images must not gather in memory.

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sightline.config import names, table
 from sightline.config.groups.augmentation import AugmentationSettings
+from sightline.config.groups.batch_find import BatchFindSettings
 from sightline.config.groups.data import DataSettings
 from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
@@ -62,6 +63,7 @@ class Settings(
     ScheduleSettings,
     WarmupSettings,
     LrFindSettings,
+    BatchFindSettings,
     StageSettings,
     AugmentationSettings,
     LossSettings,

@@ -11,31 +11,25 @@ and the process-wide random generators are after it what they were before.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from sightline.callbacks.base import CallbackHost
 from sightline.config.kinds import FIND
 from sightline.data.collate import split_batch
-from sightline.data.own_loader import begin_epoch
-from sightline.errors import SettingValueError, TrainingError
+from sightline.errors import TrainingError
 from sightline.log import LOGGER
-from sightline.train import stages
-from sightline.train.environment import run_environment, seed_everything
+from sightline.train.environment import seed_everything
 from sightline.train.live_settings import LiveSettings
 from sightline.train.lr_curve import Numbers, Reading, has_run_away, read
 from sightline.train.random_states import random_state, set_random_state
+from sightline.train.twin import endless_batches, refuse_what_makes_no_sense, twin_of
 
 if TYPE_CHECKING:
     from sightline.train.trainer import BaseTrainer
@@ -98,22 +92,10 @@ def range_test(trainer: BaseTrainer) -> RangeTest:
     Raises:
         SettingValueError: the run would be one that goes on, a dry one, or one of several processes.
     """
-    refuse_what_makes_no_sense(trainer)
-    with ExitStack() as stack:
-        stack.enter_context(_generators_restored())
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sightline-lr-find-"))
-        settings = trainer.args
-        stack.enter_context(run_environment(seed=settings.seed, deterministic=settings.deterministic))
-        twin = copy_of(trainer)
-        for name, value in {**CHANGED, "save_dir": str(Path(folder) / "run")}.items():
-            twin.args.assign(name, value, origin="auto")
-        twin.live = LiveSettings(twin)  # these are no changes of the user's
-        try:
-            twin._setup_train()
-            twin.ema = NoAverage(twin.model)
-            rates, losses, probed = _steps(twin)
-        finally:
-            twin._close_loaders()
+    refuse_what_makes_no_sense(trainer, "lr-find", "lr0")
+    with twin_of(trainer, **CHANGED) as twin:
+        twin.ema = NoAverage(twin.model)
+        rates, losses, probed = _steps(twin)
         groups = {
             group.get("name") or group.get("param_group") or str(index): group["initial_lr"] / REFERENCE
             for index, group in enumerate(twin.optimizer.param_groups)
@@ -155,45 +137,6 @@ def settle(trainer: BaseTrainer) -> None:
     trainer.in_force["lr0"] = f"{suggestion:.3g}, found for lr0=find (lr_find.png)"
 
 
-def refuse_what_makes_no_sense(trainer: BaseTrainer) -> None:
-    """
-    Raises:
-        SettingValueError: see `range_test`.
-    """
-    settings = trainer.args
-    if settings.resume or settings.dry_run:
-        other = f"resume={settings.resume}" if settings.resume else "dry_run=True"
-        raise SettingValueError(f"learning rates are tried for a run that is to begin: leave {other} out.")
-    if trainer.world_size > 1:
-        raise SettingValueError(
-            f"a learning rate is looked for in one process, but {trainer.world_size} are to train. Run `sightline "
-            "lr-find` with device=0 (or without nproc) and the same batch, then train with the lr0 that it prints."
-        )
-
-
-def copy_of(trainer: BaseTrainer) -> BaseTrainer:
-    """A trainer that has not been started, once more: with settings and attributes of its own, without callbacks.
-
-    The network that it starts from is shared (a run copies from it), and so is what cannot be copied, such as open
-    files of a user's own.
-    """
-    twin: BaseTrainer = object.__new__(type(trainer))
-    settings = trainer.args.copy()
-    memo: dict[int, Any] = {id(trainer): twin, id(trainer.args): settings, id(trainer.source): trainer.source}
-    for name, value in vars(trainer).items():
-        if name not in ("callbacks", "objects"):
-            twin.__dict__[name] = _copied(value, memo)
-    CallbackHost.__init__(twin)
-    return twin
-
-
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # a file, a lock, a connection
-        return value
-
-
 class NoAverage:
     """In the place of the average of the weights, which a test has no use for."""
 
@@ -202,15 +145,6 @@ class NoAverage:
 
     def update(self, *_: Any) -> None:
         """Nothing follows."""
-
-
-@contextmanager
-def _generators_restored() -> Iterator[None]:
-    before = random_state()
-    try:
-        yield
-    finally:
-        set_random_state(before)
 
 
 def _steps(trainer: BaseTrainer) -> tuple[Numbers, Numbers, Numbers]:
@@ -225,7 +159,7 @@ def _steps(trainer: BaseTrainer) -> tuple[Numbers, Numbers, Numbers]:
     ratios = [group["initial_lr"] / REFERENCE for group in trainer.optimizer.param_groups]
     per_step = _batches_per_step(trainer)
     trainer._begin_epoch()
-    batches = _batches(trainer)
+    batches = endless_batches(trainer)
     probe = list(itertools.islice(batches, math.ceil(PROBE_IMAGES / trainer.batch_size)))
     losses: list[float] = []
     probed = [_loss_of(trainer, probe)]
@@ -268,19 +202,6 @@ def _loss_of(trainer: BaseTrainer, batches: list[dict[str, Any]]) -> float:
         trainer.batch_index = index
         set_random_state(before)
     return float(np.average(losses, weights=counts))
-
-
-def _batches(trainer: BaseTrainer) -> Iterator[dict[str, Any]]:
-    """Batches without end, all of one size: the rest at the end of an epoch would have a noisier loss."""
-    epoch, augmentation = 0, stages.augmentation(trainer)
-    whole = min(trainer.batch_size, len(trainer.train_loader.dataset))
-    while True:
-        if epoch:
-            begin_epoch(trainer.train_loader, epoch, mixing=trainer.mixing, start=0, augmentation=augmentation)
-        for batch in trainer.train_loader:
-            if len(batch["img"]) >= whole or len(trainer.train_loader) == 1:
-                yield batch
-        epoch += 1
 
 
 def _batches_per_step(trainer: BaseTrainer) -> int:

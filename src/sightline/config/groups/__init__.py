@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sightline.config.groups.augmentation import AugmentationSettings
+from sightline.config.groups.batch_find import BatchFindSettings
 from sightline.config.groups.data import DataSettings
 from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
@@ -38,6 +39,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     ScheduleSettings,
     WarmupSettings,
     LrFindSettings,
+    BatchFindSettings,
     StageSettings,
     AugmentationSettings,
     LossSettings,
