@@ -52,7 +52,7 @@ def plot_batch_find(
     Raises:
         OutputError: the picture cannot be written.
     """
-    figure, grid = new_figure(1, 3, size=(13.0, 4.2))
+    figure, grid = new_figure(1, 3, size=(13.0, 4.6))
     figure.suptitle(title, fontsize=11, color=INK)
     speed, room, worth = grid[0]
     fine = [index for index, rate in enumerate(images_per_second) if math.isfinite(rate)]
@@ -69,9 +69,7 @@ def plot_batch_find(
         axes.set_xticks(list(batches), [str(batch) for batch in batches])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
-        _mark(axes, "now", now[0], SOFT, "--")
-        if recommended is not None:
-            _mark(axes, "recommended", recommended[0], METRIC, "-")
+        _mark(axes, now[0], None if recommended is None else recommended[0])
         for index in sorted(set(range(len(batches))) - set(fine)):
             axes.axvline(batches[index], color=VALIDATION, linewidth=1.2, linestyle=":", label="out of memory")
     if fine:
@@ -79,8 +77,8 @@ def plot_batch_find(
         for name, value, line in (("60% of the free memory", budget, "-."), ("free memory", free, ":")):
             if value / GIB < 4 * highest:  # else the curve would be a line at the bottom
                 room.axhline(value / GIB, color=VALIDATION, linewidth=1.2, linestyle=line, label=name)
-        speed.legend(fontsize=8, frameon=False, loc="lower right")
-        room.legend(fontsize=8, frameon=False, loc="upper left")
+        _legend(speed)
+        _legend(room)
     _plot_worth(worth, noise, now[1], None if recommended is None else recommended[1])
     return save_figure(figure, file)
 
@@ -88,9 +86,9 @@ def plot_batch_find(
 def _plot_worth(axes: Any, noise: tuple[float, float, float], now: int, recommended: int | None) -> None:
     quiet(
         axes,
-        "What a step's images are worth, by the gradient noise scale",
+        "What the gradient noise leaves of the work",
         xlabel="images behind a step",
-        ylabel="share of the work that counts",
+        ylabel="share of the fewest possible",
     )
     scale, low, high = noise
     if not math.isfinite(scale) or scale <= 0:
@@ -100,20 +98,28 @@ def _plot_worth(axes: Any, noise: tuple[float, float, float], now: int, recommen
     images = np.geomspace(max(min(ends) / 8, 1), max(ends) * 8, 200)
     axes.set_xscale("log", base=2)
     for share, colour, name in (
-        (lambda at: 1 / (1 + images / at), TRAIN, "images: of the fewest that would do"),
-        (lambda at: 1 / (1 + at / images), VALIDATION, "steps: of the fewest that would do"),
+        (lambda at: 1 / (1 + images / at), TRAIN, "fewest possible / needed images"),
+        (lambda at: 1 / (1 + at / images), VALIDATION, "fewest possible / needed steps"),
     ):
         axes.plot(images, share(scale), color=colour, linewidth=1.8, label=name)
         upper = share(high) if math.isfinite(high) else share(images[-1] * 64)
         axes.fill_between(images, share(max(low, 1e-9)), upper, color=colour, alpha=0.15, linewidth=0)
     axes.axvline(scale, color=INK, linewidth=1.0, linestyle=":", label=f"noise scale: {scale:.0f} images")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
-    _mark(axes, "now", now, SOFT, "--")
-    if recommended is not None:
-        _mark(axes, "recommended", recommended, METRIC, "-")
+    _mark(axes, now, recommended)
     axes.set_ylim(0, 1)
-    axes.legend(fontsize=8, frameon=False, loc="center left")
+    _legend(axes)
 
 
-def _mark(axes: Any, name: str, value: int, colour: str, line: str) -> None:
-    axes.axvline(value, color=colour, linewidth=1.6, linestyle=line, label=f"{name}: {value}")
+def _mark(axes: Any, now: int, recommended: int | None) -> None:
+    if now == recommended:
+        axes.axvline(now, color=METRIC, linewidth=1.6, label=f"now and recommended: {now}")
+        return
+    axes.axvline(now, color=SOFT, linewidth=1.6, linestyle="--", label=f"now: {now}")
+    if recommended is not None:
+        axes.axvline(recommended, color=METRIC, linewidth=1.6, label=f"recommended: {recommended}")
+
+
+def _legend(axes: Any) -> None:
+    """Below, where it hides no line."""
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
