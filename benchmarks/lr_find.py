@@ -97,17 +97,20 @@ def suggestion(curve: dict[str, Any]) -> float | None:
 
 def cell(options: Any, data: str, optimizer: str) -> str:
     """A row of the table."""
-    curves = [finished(options, data, optimizer, FIND, seed) for seed in options.seeds]
-    losses = {}
-    for lr0 in values_of(optimizer):
-        of_seeds = [finished(options, data, optimizer, lr0, seed)["loss"] for seed in options.seeds]
-        losses[lr0] = statistics.median(math.inf if loss is None else loss for loss in of_seeds)
-    best = min(losses, key=lambda lr0: losses[lr0])
+    curves: list[dict[str, Any]] = []
+    losses: dict[float, list[float]] = {lr0: [] for lr0 in values_of(optimizer)}
+    for seed in options.seeds:
+        curves.append(finished(options, data, optimizer, FIND, seed))
+        for lr0 in losses:
+            loss = finished(options, data, optimizer, lr0, seed)["loss"]
+            losses[lr0].append(math.inf if loss is None else loss)
+    medians = {lr0: statistics.median(of_seeds) for lr0, of_seeds in losses.items()}
+    best = min(medians, key=lambda lr0: medians[lr0])
     found = [suggestion(curve) for curve in curves]
     ratios = [math.inf if lr0 is None else lr0 / best for lr0 in found]
     furthest = max(ratios, key=lambda ratio: abs(math.log(ratio)))
     name = f"{Path(data).stem}, {optimizer}"
-    print(f"{name}: " + "  ".join(f"{lr0:g}: {loss:.4f}" for lr0, loss in losses.items()), flush=True)
+    print(f"{name}: " + "  ".join(f"{lr0:g}: {loss:.4f}" for lr0, loss in medians.items()), flush=True)
     shown = ", ".join("none" if lr0 is None else f"{lr0:.2g}" for lr0 in found)
     return f"{name:<28} {best:>8g} {shown:>20} {furthest:>8.2f}"
 
