@@ -18,7 +18,7 @@ Numbers = npt.NDArray[np.float64]
 
 WIDTH = 0.4  # decades: standard deviation of the window through which the curve is seen; half a decade is its detail
 CERTAIN = 3.0  # standard errors that the loss must have fallen by to have fallen
-RAN_AWAY = 1.5  # times the loss of the beginning: nothing that is seen after that comes from the same network
+RAN_AWAY = 0.5  # of the loss of the beginning, above the lowest: what is seen after that is not the same network's
 STILL_LOW = 0.1  # of the fall, above the lowest: the bottom is often flat, and its lowest place then an accident
 FEWEST = 10  # steps, below which no window has enough of them
 
@@ -86,9 +86,9 @@ def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed
     return Smoothed(value, slope, np.sqrt(to_value**2 @ noise**2), noise)
 
 
-def has_run_away(loss: float, beginning: float) -> bool:
-    """Whether a loss is no number, or so far above that of the beginning that it will not come back."""
-    return not loss <= beginning + (RAN_AWAY - 1) * abs(beginning)
+def has_run_away(loss: float, lowest: float, beginning: float) -> bool:
+    """Whether a loss is no number, or so far above the lowest before it that it will not come back."""
+    return not loss <= lowest + RAN_AWAY * abs(beginning)
 
 
 def read(rates: Numbers, losses: Numbers, beginning: float) -> Reading:
@@ -115,6 +115,9 @@ def read(rates: Numbers, losses: Numbers, beginning: float) -> Reading:
 
 def calm(rates: Numbers, losses: Numbers, beginning: float) -> tuple[Numbers, Numbers]:
     """Rates before the loss ran away, and by how much it had changed there."""
-    away = [has_run_away(loss, beginning) for loss in losses]
-    end = away.index(True) if True in away else len(away)
-    return rates[:end], losses[:end] - beginning
+    lowest = beginning
+    for end, loss in enumerate(losses):
+        if has_run_away(loss, lowest, beginning):
+            return rates[:end], losses[:end] - beginning
+        lowest = min(lowest, loss)
+    return rates, losses - beginning

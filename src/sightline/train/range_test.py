@@ -140,7 +140,8 @@ def settle(trainer: BaseTrainer) -> None:
     if trainer.args.lr0 != FIND:
         return
     LOGGER.info("lr0=find: trying learning rates before the run")
-    trainer.lr_test = test = range_test(trainer)
+    with trainer.interrupt:  # SIGTERM as an exception, like Ctrl-C: the temporary folder does not stay
+        trainer.lr_test = test = range_test(trainer)
     for line in test.lines():
         LOGGER.info(line)
     suggestion = test.reading.suggestion
@@ -243,7 +244,7 @@ def _steps(trainer: BaseTrainer) -> tuple[Numbers, Numbers, Numbers]:
         losses.append(float(torch.stack(behind).mean()))
         probed.append(_loss_of(trainer, probe))
         # A batch whose loss is no number moves nothing (`StepGuard`); weights that are none show in the probe.
-        if has_run_away(probed[-1], probed[0]):
+        if has_run_away(probed[-1], min(probed[:-1]), probed[0]):
             break
     return wanted[: len(losses)], np.array(losses), np.array(probed)
 
