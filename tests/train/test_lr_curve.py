@@ -18,10 +18,11 @@ def fallen(middle: float, *, depth: float = 4.0, width: float = 0.3) -> np.ndarr
 
 
 @pytest.mark.parametrize("middle", [1e-4, 1e-3, 1e-2])
-def test_the_steepest_place_is_found_through_noise(middle: float):
+def test_the_middle_of_the_descent_is_found_through_noise(middle: float):
     noise = np.random.default_rng(0).normal(0, 0.2, len(RATES))
     reading = read(RATES, fallen(middle) + noise, 10.0)
-    assert reading.suggestion == reading.steepest == pytest.approx(middle, rel=0.6)
+    assert reading.suggestion == reading.middle == pytest.approx(middle, rel=0.3)
+    assert reading.steepest == pytest.approx(middle, rel=0.6)
     assert reading.noise == pytest.approx(0.2, rel=0.5)
     assert reading.fall == pytest.approx(4.0, abs=0.3)
     assert reading.diverged is None

@@ -36,7 +36,8 @@ def write(test: RangeTest, folder: Path) -> None:
     x, change = calm(test.rates, test.probed, test.beginning)
     curve = smooth(x, change) if len(x) >= FEWEST else None
     marks = {
-        "suggestion, steepest descent": reading.steepest,
+        "suggestion, half of the fall": reading.middle,
+        "steepest descent": reading.steepest,
         "no lower from here": reading.limit,
         "ran away": reading.diverged,
     }
@@ -55,6 +56,7 @@ def write(test: RangeTest, folder: Path) -> None:
     content = {
         "suggestion": reading.suggestion,
         "steepest": reading.steepest,
+        "middle": reading.middle,
         "limit": reading.limit,
         "diverged": reading.diverged,
         "fall": _number(reading.fall),

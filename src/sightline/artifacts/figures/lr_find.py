@@ -24,6 +24,7 @@ from sightline.artifacts.figures.style import (
 
 Numbers = npt.NDArray[np.float64]
 ROOM = 0.15  # of the height of the calm part, around it: an explosion would flatten the rest
+STYLES = ((INK, "-", 2.0), (SOFT, "--", 1.4), (METRIC, "--", 1.4), (VALIDATION, "--", 1.4))  # of the marks, in turn
 
 
 def plot_lr_find(
@@ -75,7 +76,7 @@ def plot_lr_find(
         axes.set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
     for place, (name, rate) in enumerate(marks.items()):
         if rate is not None:
-            colour, line, width = ((INK, "-", 2.0), (METRIC, "--", 1.4), (VALIDATION, "--", 1.4))[min(place, 2)]
+            colour, line, width = STYLES[min(place, len(STYLES) - 1)]
             axes.axvline(rate, color=colour, linestyle=line, linewidth=width, label=f"{name}: {rate:.2g}")
     axes.legend(loc="lower left", fontsize=8, frameon=False)
     return save_figure(figure, file)
