@@ -86,7 +86,7 @@ class RangeTest:
         end = "did not run away" if reading.diverged is None else f"ran away at {reading.diverged:.2g}"
         yield (
             f"the loss fell fastest at lr0={reading.steepest:.2g}, had half of its fall behind it at "
-            f"{reading.middle:.2g}, was no lower from {reading.limit:.2g} on, and {end}"
+            f"{reading.middle:.2g}, was still low at {reading.limit:.2g}, and {end}"
         )
         yield f"it fell by {reading.fall:.2g}, where single steps scatter by {reading.noise:.2g}"
         yield f"suggestion: lr0={reading.suggestion:.3g}"

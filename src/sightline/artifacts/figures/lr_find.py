@@ -72,7 +72,9 @@ def plot_lr_find(
         edges = smoothed - noise, smoothed + noise
         axes.fill_between(smoothed_rates, *edges, color=TRAIN, alpha=0.18, linewidth=0, label="±1 σ")
         axes.plot(smoothed_rates, smoothed, color=TRAIN, linewidth=1.8, label="smoothed")
-        low, high = float(edges[0].min()), max(float(edges[1].max()), level)
+        seen = losses[: len(smoothed)][np.isfinite(losses[: len(smoothed)])]
+        usual = np.quantile(seen, (0.05, 0.95)) if len(seen) else (level, level)
+        low, high = min(edges[0].min(), usual[0]), max(edges[1].max(), usual[1], level)
         axes.set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
     for place, (name, rate) in enumerate(marks.items()):
         if rate is not None:
