@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 
 from sightline import YOLO
 from sightline.cli.main import main
+from sightline.train import range_test
 
 
 def test_from_the_command_line(
@@ -71,3 +74,33 @@ def test_a_test_that_cannot_be_made_leaves_no_folder(
     assert main(["lr-find", *words, "device=cpu"]) == 2
     assert "but 2 are to train" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_said_and_leaves_nothing(
+    number: signal.Signals,
+    tiny_data: Path,
+    tiny_model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(range_test.tempfile, "tempdir", str(temporary))
+
+    def interrupted(trainer: object) -> None:
+        assert (tmp_path / "runs" / "lr-find").is_dir()
+        assert list(temporary.iterdir())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(range_test, "_steps", interrupted)
+    words = [f"model={tiny_model}", f"data={tiny_data}", "imgsz=64", "batch=4", f"project={tmp_path / 'runs'}"]
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit, match="143"):
+            main(["lr-find", *words, "device=cpu"])
+    else:
+        assert main(["lr-find", *words, "device=cpu"]) == 130
+    assert "lr-find was interrupted: nothing is kept" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [temporary]
+    assert not list(temporary.iterdir())

@@ -2,8 +2,8 @@
 
 Source of the test: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The two
 values that are read off its curve (steepest descent, and the end of the descent) are those of Howard and Gugger,
-fastai, arXiv:2002.04688. That the loss is that of the same few batches all along is ours
-(docs/decisions/0181).
+fastai, arXiv:2002.04688. That the loss is that of the same few batches all along, and that the middle of the descent is
+suggested, are ours (docs/decisions/0181 and 0196).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Numbers = npt.NDArray[np.float64]
 
 WIDTH = 0.4  # decades: standard deviation of the window through which the curve is seen; half a decade is its detail
 CERTAIN = 3.0  # standard errors that the loss must have fallen by to have fallen
-RAN_AWAY = 1.5  # times the loss of the beginning: nothing that is seen after that comes from the same network
+RAN_AWAY = 0.5  # of the loss of the beginning, above the lowest: what is seen after that is not the same network's
 STILL_LOW = 0.1  # of the fall, above the lowest: the bottom is often flat, and its lowest place then an accident
 FEWEST = 10  # steps, below which no window has enough of them
 
@@ -46,6 +46,7 @@ class Reading:
 
     Attributes:
         steepest: where the loss fell fastest; None where it did not fall by more than noise.
+        middle: where half of the fall was behind it: the suggestion; None as above.
         limit: the highest at which the smoothed loss was still low, just before it rises or runs away; None as above.
         diverged: where it ran away; None where it did not within the range.
         fall: how far the smoothed loss was below that of the beginning, at its lowest.
@@ -53,6 +54,7 @@ class Reading:
     """
 
     steepest: float | None
+    middle: float | None
     limit: float | None
     diverged: float | None
     fall: float
@@ -61,7 +63,7 @@ class Reading:
     @property
     def suggestion(self) -> float | None:
         """The lr0 to train with."""
-        return self.steepest
+        return self.middle
 
 
 def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed:
@@ -86,9 +88,9 @@ def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed
     return Smoothed(value, slope, np.sqrt(to_value**2 @ noise**2), noise)
 
 
-def has_run_away(loss: float, beginning: float) -> bool:
-    """Whether a loss is no number, or so far above that of the beginning that it will not come back."""
-    return not loss <= beginning + (RAN_AWAY - 1) * abs(beginning)
+def has_run_away(loss: float, lowest: float, beginning: float) -> bool:
+    """Whether a loss is no number, or so far above the lowest before it that it will not come back."""
+    return not loss <= lowest + RAN_AWAY * abs(beginning)
 
 
 def read(rates: Numbers, losses: Numbers, beginning: float) -> Reading:
@@ -102,19 +104,23 @@ def read(rates: Numbers, losses: Numbers, beginning: float) -> Reading:
     x, change = calm(rates, losses, beginning)
     diverged = float(rates[len(x)]) if len(x) < len(rates) else None
     if len(x) < FEWEST:
-        return Reading(None, None, diverged, math.nan, math.nan)
+        return Reading(None, None, None, diverged, math.nan, math.nan)
     curve = smooth(x, change)
     lowest = int(curve.value.argmin())
     fall, noise = -float(curve.value[lowest]), float(curve.noise[lowest])
     if fall <= CERTAIN * curve.error[lowest]:
-        return Reading(None, None, diverged, fall, noise)
+        return Reading(None, None, None, diverged, fall, noise)
     steepest = int(curve.slope[: lowest + 1].argmin())
     limit = int(np.flatnonzero(curve.value <= (STILL_LOW - 1) * fall)[-1])
-    return Reading(float(x[steepest]), float(x[limit]), diverged, fall, noise)
+    middle = int(np.flatnonzero(curve.value <= -0.5 * fall)[0])
+    return Reading(float(x[steepest]), float(x[middle]), float(x[limit]), diverged, fall, noise)
 
 
 def calm(rates: Numbers, losses: Numbers, beginning: float) -> tuple[Numbers, Numbers]:
     """Rates before the loss ran away, and by how much it had changed there."""
-    away = [has_run_away(loss, beginning) for loss in losses]
-    end = away.index(True) if True in away else len(away)
-    return rates[:end], losses[:end] - beginning
+    lowest = beginning
+    for end, loss in enumerate(losses):
+        if has_run_away(loss, lowest, beginning):
+            return rates[:end], losses[:end] - beginning
+        lowest = min(lowest, loss)
+    return rates, losses - beginning

@@ -79,9 +79,10 @@ class RangeTest:
             return
         end = "did not run away" if reading.diverged is None else f"ran away at {reading.diverged:.2g}"
         yield (
-            f"the loss fell fastest at lr0={reading.steepest:.2g}, stopped falling at {reading.limit:.2g} and {end}; "
-            f"it fell by {reading.fall:.2g}, where single steps scatter by {reading.noise:.2g}"
+            f"the loss fell fastest at lr0={reading.steepest:.2g}, had half of its fall behind it at "
+            f"{reading.middle:.2g}, was still low at {reading.limit:.2g}, and {end}"
         )
+        yield f"it fell by {reading.fall:.2g}, where single steps scatter by {reading.noise:.2g}"
         yield f"suggestion: lr0={reading.suggestion:.3g}"
 
 
@@ -122,7 +123,8 @@ def settle(trainer: BaseTrainer) -> None:
     if trainer.args.lr0 != FIND:
         return
     LOGGER.info("lr0=find: trying learning rates before the run")
-    trainer.lr_test = test = range_test(trainer)
+    with trainer.interrupt:  # SIGTERM as an exception, like Ctrl-C: the temporary folder does not stay
+        trainer.lr_test = test = range_test(trainer)
     for line in test.lines():
         LOGGER.info(line)
     suggestion = test.reading.suggestion
@@ -177,7 +179,7 @@ def _steps(trainer: BaseTrainer) -> tuple[Numbers, Numbers, Numbers]:
         losses.append(float(torch.stack(behind).mean()))
         probed.append(_loss_of(trainer, probe))
         # A batch whose loss is no number moves nothing (`StepGuard`); weights that are none show in the probe.
-        if has_run_away(probed[-1], probed[0]):
+        if has_run_away(probed[-1], min(probed[:-1]), probed[0]):
             break
     return wanted[: len(losses)], np.array(losses), np.array(probed)
 

@@ -36,8 +36,9 @@ def write(test: RangeTest, folder: Path) -> None:
     x, change = calm(test.rates, test.probed, test.beginning)
     curve = smooth(x, change) if len(x) >= FEWEST else None
     marks = {
-        "suggestion, steepest descent": reading.steepest,
-        "no lower from here": reading.limit,
+        "suggestion, half of the fall": reading.middle,
+        "steepest descent": reading.steepest,
+        "still low": reading.limit,
         "ran away": reading.diverged,
     }
     plot_lr_find(
@@ -55,6 +56,7 @@ def write(test: RangeTest, folder: Path) -> None:
     content = {
         "suggestion": reading.suggestion,
         "steepest": reading.steepest,
+        "middle": reading.middle,
         "limit": reading.limit,
         "diverged": reading.diverged,
         "fall": _number(reading.fall),
@@ -65,7 +67,7 @@ def write(test: RangeTest, folder: Path) -> None:
         "lr": test.rates.tolist(),
         "loss": [_number(loss) for loss in test.losses.tolist()],  # null where it was no number
         "probed": [_number(loss) for loss in test.probed.tolist()],
-        "beginning": test.beginning,
+        "beginning": _number(test.beginning),
         "smoothed": None if curve is None else (curve.value + level).tolist(),  # of the rates before it ran away
     }
     with atomic_write(folder / NUMBERS, "w", encoding="utf-8") as file:

@@ -50,13 +50,16 @@ def find(trainer: Any) -> LrFinding:
     if settings.is_user_set("lr0") and settings.lr0 != FIND:
         LOGGER.warning(f"lr0={settings.lr0} has no effect: it is what {NAME} looks for.")
     made: list[Path] = []
-    folder = make_run_dir(settings, trainer.task, NAME, made=made)
-    try:
-        test = range_test(trainer)
-        write(test, folder)
-    except BaseException:  # an interrupt, too
-        remove_empty(made)
-        raise
+    with trainer.interrupt:  # SIGTERM as an exception, like Ctrl-C
+        try:
+            folder = make_run_dir(settings, trainer.task, NAME, made=made)
+            test = range_test(trainer)
+            write(test, folder)
+        except BaseException as error:
+            remove_empty(made)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                LOGGER.warning(f"{NAME} was interrupted: nothing is kept.")
+            raise
     finding = LrFinding(test, folder)
     for line in finding.lines():
         LOGGER.info(line)

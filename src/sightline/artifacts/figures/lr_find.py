@@ -24,6 +24,7 @@ from sightline.artifacts.figures.style import (
 
 Numbers = npt.NDArray[np.float64]
 ROOM = 0.15  # of the height of the calm part, around it: an explosion would flatten the rest
+STYLES = ((INK, "-", 2.0), (SOFT, "--", 1.4), (METRIC, "--", 1.4), (VALIDATION, "--", 1.4))  # of the marks, in turn
 
 
 def plot_lr_find(
@@ -71,11 +72,13 @@ def plot_lr_find(
         edges = smoothed - noise, smoothed + noise
         axes.fill_between(smoothed_rates, *edges, color=TRAIN, alpha=0.18, linewidth=0, label="±1 σ")
         axes.plot(smoothed_rates, smoothed, color=TRAIN, linewidth=1.8, label="smoothed")
-        low, high = float(edges[0].min()), max(float(edges[1].max()), level)
+        seen = losses[: len(smoothed)][np.isfinite(losses[: len(smoothed)])]
+        usual = np.quantile(seen, (0.05, 0.95)) if len(seen) else (level, level)
+        low, high = min(edges[0].min(), usual[0]), max(edges[1].max(), usual[1], level)
         axes.set_ylim(low - ROOM * (high - low), high + ROOM * (high - low))
     for place, (name, rate) in enumerate(marks.items()):
         if rate is not None:
-            colour, line, width = ((INK, "-", 2.0), (METRIC, "--", 1.4), (VALIDATION, "--", 1.4))[min(place, 2)]
+            colour, line, width = STYLES[min(place, len(STYLES) - 1)]
             axes.axvline(rate, color=colour, linestyle=line, linewidth=width, label=f"{name}: {rate:.2g}")
     axes.legend(loc="lower left", fontsize=8, frameon=False)
     return save_figure(figure, file)
