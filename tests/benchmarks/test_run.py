@@ -34,6 +34,10 @@ CASES = {
         ["--bccd={data}", "--sets=bccd", "--seeds=0", "--only=empty label", "--base-epochs=1", "--out={folder}"],
         "| empty label files | 1/1 | `labels_missing` (0 of 18) |",
     ),
+    "verdicts.py": (
+        ["--data={data}", "--imgsz=64", "--epochs=1", "--repeats=4", "--runs=2", "--out={folder}"],
+        "base against itself: ",
+    ),
     "train_throughput.py": ([*SMALL, "--epochs=2", "--rounds=1", "--fraction=0.5", "--set=mosaic=0.0"], "img/s"),
 }
 # Where a row is no side.
@@ -42,10 +46,11 @@ LAST_ROW = {
     "rare_classes.py": ("red", "blue"),
     "loss_share.py": "loss",
     "lr_find.py": "tiny, SGD",
+    "verdicts.py": "thirtieth",
 }
 
 
-SEVERAL_RUNS = {"long_run.py", "lr_find.py", "overhead.py", "zoo.py"}  # each in processes of their own
+SEVERAL_RUNS = {"long_run.py", "lr_find.py", "overhead.py", "verdicts.py", "zoo.py"}  # each in processes of their own
 
 
 def test_every_benchmark_has_a_case():

@@ -16,7 +16,8 @@ from sightline import YOLO
 from sightline.errors import SettingsError, SettingValueError, TrainingError
 from sightline.train import range_test as module
 from sightline.train.detect import DetectionTrainer
-from sightline.train.range_test import copy_of, range_test
+from sightline.train.range_test import range_test
+from sightline.train.twin import copy_of
 
 FAST: dict[str, Any] = {
     "imgsz": 64, "batch": 4, "nbs": 4, "epochs": 2, "workers": 0, "amp": False, "verbose": False, "device": "cpu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_an_interrupt_is_said_and_leaves_nothing(
 ):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(range_test.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
 
     def interrupted(trainer: object) -> None:
         assert (tmp_path / "runs" / "lr-find").is_dir()

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.artifacts.plots import plot_batch_find
-from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.files import atomic_write
 from sightline.log import LOGGER
 from sightline.train.batch_test import BatchTest, batch_test
+from sightline.tune.folder import folder_for
 
 NAME = "batch-find"
 PICTURE, NUMBERS = "batch_find.png", "batch_find.json"
@@ -49,14 +49,9 @@ def find(trainer: Any) -> BatchFinding:
         SettingsError, DataError, MissingFileError: as from the training itself.
         OutputError: the folder cannot be written to.
     """
-    made: list[Path] = []
-    folder = make_run_dir(trainer.args, trainer.task, NAME, made=made)
-    try:
+    with folder_for(trainer, NAME) as folder:
         test = batch_test(trainer)
         write(test, folder)
-    except BaseException:  # an interrupt, too
-        remove_empty(made)
-        raise
     finding = BatchFinding(test, folder)
     for line in finding.lines():
         LOGGER.info(line)

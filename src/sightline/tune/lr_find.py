@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.config.kinds import FIND
 from sightline.log import LOGGER
 from sightline.train.range_test import RangeTest, range_test
 from sightline.train.range_test_files import write
+from sightline.tune.folder import folder_for
 
 NAME = "lr-find"
 
@@ -49,17 +49,9 @@ def find(trainer: Any) -> LrFinding:
     settings = trainer.args
     if settings.is_user_set("lr0") and settings.lr0 != FIND:
         LOGGER.warning(f"lr0={settings.lr0} has no effect: it is what {NAME} looks for.")
-    made: list[Path] = []
-    with trainer.interrupt:  # SIGTERM as an exception, like Ctrl-C
-        try:
-            folder = make_run_dir(settings, trainer.task, NAME, made=made)
-            test = range_test(trainer)
-            write(test, folder)
-        except BaseException as error:
-            remove_empty(made)
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                LOGGER.warning(f"{NAME} was interrupted: nothing is kept.")
-            raise
+    with folder_for(trainer, NAME) as folder:
+        test = range_test(trainer)
+        write(test, folder)
     finding = LrFinding(test, folder)
     for line in finding.lines():
         LOGGER.info(line)
