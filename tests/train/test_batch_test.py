@@ -44,7 +44,7 @@ def test_it_measures_and_leaves_everything_as_it_was(tiny_data: Path, tiny_model
 
     assert [size.batch for size in test.sizes] == [1, 2, 4]
     assert all(size.pass_seconds > 0 and size.step_seconds > 0 for size in test.sizes)
-    assert test.sizes[-1].memory > 0
+    assert all(math.isfinite(size.memory) for size in test.sizes)
     assert (test.batch, test.accumulate, test.optimizer) == (4, 2, "SGD")
     assert test.noise.steps == 5
     assert test.noise.images > 0
