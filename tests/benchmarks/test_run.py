@@ -21,6 +21,10 @@ CASES = {
         ["--data={data}", "--imgsz=64", "--batch=4", "--epochs=2", "--faults=1:kill 2:input", "--out={folder}"],
         "ours hit: 2 epochs in 2 processes",
     ),
+    "lr_find.py": (
+        ["--data={data}", "--imgsz=64", "--batch=8", "--epochs=1", "--seeds=0", "--optimizers=SGD", "--out={folder}"],
+        "suggestion by seed",
+    ),
     "loss_share.py": (["--model=yolo26n.yaml", "--imgsz=64", "--steps=1"], "% of a step (median of 1"),
     "overhead.py": ([*SMALL, "--epochs=2", "--rounds=1"], "the overhead is"),
     "ranks.py": ([*SMALL, "--steps=2", "--fraction=1", "--warm=0"], "largest relative deviation"),
@@ -41,11 +45,12 @@ LAST_ROW = {
     "zoo.py": "1 of 1 runs judged rightly",
     "rare_classes.py": ("red", "blue"),
     "loss_share.py": "loss",
+    "lr_find.py": "tiny, SGD",
     "verdicts.py": "thirtieth",
 }
 
 
-SEVERAL_RUNS = {"long_run.py", "overhead.py", "verdicts.py", "zoo.py"}
+SEVERAL_RUNS = {"long_run.py", "lr_find.py", "overhead.py", "verdicts.py", "zoo.py"}  # each in processes of their own
 
 
 def test_every_benchmark_has_a_case():
