@@ -17,6 +17,7 @@ import typer
 
 from sightline import __version__
 from sightline.cli.doctor import doctor
+from sightline.cli.report import report
 from sightline.config import names, table
 from sightline.config.groups.field import ALL
 from sightline.config.preset import preset_names, preset_text
@@ -42,6 +43,7 @@ EXAMPLES = """Examples:
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
+  sightline report runs/detect/train runs/detect/train-2      (one page, side by side)
 
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
 """
@@ -57,6 +59,7 @@ app = typer.Typer(
 
 
 app.add_typer(doctor, name="doctor")
+app.command()(report)
 
 
 def complete_settings(incomplete: str) -> Iterator[str]:
@@ -192,7 +195,7 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor"}
+    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor", "report"}
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):

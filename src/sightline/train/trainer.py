@@ -26,6 +26,7 @@ from sightline.backends.device import select_device
 from sightline.backends.load import load_network
 from sightline.callbacks.console import Console
 from sightline.callbacks.diagnose import Diagnose
+from sightline.callbacks.report import WriteReport
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
@@ -112,7 +113,7 @@ class BaseTrainer(RunState):
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
-        super().__init__(_callbacks, first=[Console(), Diagnose()])
+        super().__init__(_callbacks, first=[Console(), Diagnose(), WriteReport()])
         self.data = self.get_dataset()
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.artifacts import plots
+from sightline.artifacts.showcase import Showcase
 from sightline.backends import ranks
 from sightline.backends.postprocess import detections
 from sightline.backends.torch_model import TorchModel
@@ -35,6 +36,7 @@ from sightline.structures.results import Results
 from sightline.validate.classes import ClassMap, match_classes
 from sightline.validate.coco_files import COCO_CATEGORY_IDS, CocoAnnotations, CocoRecord, find_annotations
 from sightline.validate.error_pictures import write_error_picture
+from sightline.validate.exhibits import exhibit
 from sightline.validate.validator import BaseValidator
 
 # The confidence of the confusion matrix when `conf` is left alone: at 0.001 every column would drown in inventions.
@@ -284,6 +286,8 @@ class DetectionValidator(BaseValidator):
             self._save_txt(prediction, batch, i)
         if self.args.visualize and not self.training:
             self._try(self._draw_errors, prediction, truth, overlap, batch, i)
+        if self.showcase is not None and not self.training:
+            self._try(self._exhibit, prediction, truth, overlap, batch, i)
 
     def _check_labels(self, classes: Tensor, batch: dict[str, Any], i: int) -> None:
         if len(classes) and not 0 <= int(classes.max()) < self.nc:
@@ -308,6 +312,10 @@ class DetectionValidator(BaseValidator):
         self.confusion_matrix.matrix = sum(matrix for _, matrix, _ in parts)
         if self._coco is not None:
             self._coco.reset()
+        if self.showcase is not None and not self.training:
+            kept, self.showcase = ranks.gather(self.showcase), Showcase()
+            for part in kept:
+                self.showcase.merge(part)
         for collected, _, coco in parts:  # in the order of the ranks, which is that of the images
             self.metrics.merge(collected)
             if self._coco is not None:
@@ -459,6 +467,19 @@ class DetectionValidator(BaseValidator):
             keypoints=prediction["keypoints"].numpy() if "keypoints" in prediction else None,
             true_keypoints=truth["keypoints"].numpy() if "keypoints" in truth else None,
         )
+
+    def _exhibit(
+        self,
+        prediction: dict[str, Tensor],
+        truth: dict[str, Tensor],
+        overlap: np.ndarray,
+        batch: dict[str, Any],
+        i: int,
+    ) -> None:
+        assert self.showcase is not None
+        conf = CONFUSION_CONF if self.args.conf is None else self.conf
+        file = self._below_root(str(batch["im_file"][i]))
+        exhibit(self.showcase, prediction, truth, overlap, batch, i, names=self.names, file=file, conf=conf)
 
     def _below_root(self, path: str) -> str:
         """The path below the folder that all images share, joined with `_`, so that equal names stay apart."""
