@@ -37,7 +37,8 @@ addEventListener("load", async () => {
   let result = null;
   await wait();
   try { result = await (async () => { %s })(); } catch (error) { problems.push("steps: " + error.stack); }
-  const asked = performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
+  const entries = performance.getEntriesByType("resource");
+  const asked = entries.map((entry) => entry.name).filter((name) => !name.startsWith("data:"));
   const output = document.createElement("pre");
   output.id = "test-output";
   output.textContent = JSON.stringify({ result, problems, asked });
@@ -66,7 +67,7 @@ def visit(page: Path, steps: str, scratch: Path, *, width: int = 1200) -> Any:
     arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
     arguments += [f"--user-data-dir={scratch / 'browser'}", f"--window-size={width},900", "--virtual-time-budget=20000"]
     run = subprocess.run(
-        [CHROMIUM, *arguments, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=60, check=False
+        [CHROMIUM, *arguments, "--dump-dom", probe.as_uri()], capture_output=True, text=True, timeout=150, check=False
     )
     found = re.search(r'<pre id="test-output">(.*?)</pre>', run.stdout, re.DOTALL)
     assert found, f"the steps left no result: {run.stderr[-2000:]}"
