@@ -72,6 +72,6 @@ def visit(page: Path, steps: str, scratch: Path, *, width: int = 1200) -> Any:
     found = re.search(r'<pre id="test-output">(.*?)</pre>', run.stdout, re.DOTALL)
     assert found, f"the steps left no result: {run.stderr[-2000:]}"
     output = json.loads(html.unescape(found.group(1)))
-    assert output["problems"] == []
+    assert output["problems"] == [], output
     assert output["asked"] == []
     return output["result"]

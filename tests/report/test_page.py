@@ -141,7 +141,7 @@ def test_several_runs_stand_side_by_side_on_a_phone(tmp_path: Path):
     assert seen["rows"] == ["one", "two"]
     assert "lr00.010.02" in seen["text"]  # the one setting that differs, with both values
     assert seen["wide"] <= 0  # nothing sticks out of the page
-    assert seen["lines"] == 4  # two curves of each run
+    assert seen["lines"] == 4, seen  # two curves of each run
     assert seen["values"] == ["0.01", "0.02"]
 
 

@@ -79,6 +79,8 @@ class Group {
 }
 
 class Chart {
+  static all = []; // of the tab that is open
+
   /**
    * series: [{name, points: [[x, y|null]], colour, dash}]; marks: [{x, severity, text}];
    * options: {group, xName, whole: x are whole numbers, yRange: [low, high]}
@@ -96,6 +98,7 @@ class Chart {
     this.holder.prepend(this.svg);
     this.listen();
     this.group.charts.push(this);
+    Chart.all.push(this);
     // In the next frame: drawing changes sizes, which an observer may not do while it is told of them.
     new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(this.holder);
   }

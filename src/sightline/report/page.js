@@ -1,4 +1,4 @@
-// What the page shows, built from the JSON in it. Everything from a run is set as text: a class called <script> is text.
+// What the page shows, built from the JSON in it. Everything from a run is set as text: a class named like an element is text.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const RUNS = DATA.runs;
@@ -485,8 +485,10 @@ function refresh() {
   const [name, build] = TABS.find(([title]) => title.toLowerCase() === open) ?? TABS[0];
   for (const tab of document.getElementById("tabs").children) tab.setAttribute("aria-selected", String(tab.textContent === name));
   GROUP.charts = [];
+  Chart.all = [];
   document.getElementById("main").replaceChildren(...build().filter((part) => part));
   document.getElementById("main").dataset.tab = name;
+  for (const chart of Chart.all) chart.draw(); // now that they have a width
 }
 
 head();
