@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,14 @@ def conv(name: str, out: int, inputs: int, kernel: int, norm: str) -> dict[str, 
 
 def resnet50() -> dict[str, torch.Tensor]:
     """Names and shapes of torchvision's ResNet-50 (v1.5)."""
-    state = conv("conv1", 64, 3, 7, "bn1")
-    width_in = 64
-    for stage, (width, count) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 1):
+    return resnet(64, ((64, 3), (128, 4), (256, 6), (512, 3)))
+
+
+def resnet(stem: int, stages: Sequence[tuple[int, int]]) -> dict[str, torch.Tensor]:
+    """As torchvision names it: widths of the stem and of each stage, which has so many blocks."""
+    state = conv("conv1", stem, 3, 7, "bn1")
+    width_in = stem
+    for stage, (width, count) in enumerate(stages, 1):
         for block in range(count):
             name = f"layer{stage}.{block}"
             state |= conv(f"{name}.conv1", width, width_in, 1, f"{name}.bn1")
@@ -39,7 +45,7 @@ def resnet50() -> dict[str, torch.Tensor]:
             if block == 0:
                 state |= conv(f"{name}.downsample.0", 4 * width, width_in, 1, f"{name}.downsample.1")
             width_in = 4 * width
-    return {**state, "fc.weight": torch.randn(1000, 2048), "fc.bias": torch.randn(1000)}
+    return {**state, "fc.weight": torch.randn(1000, width_in), "fc.bias": torch.randn(1000)}
 
 
 def hgnetv2(stages, stem=(32, 48)) -> dict[str, torch.Tensor]:

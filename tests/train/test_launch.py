@@ -277,7 +277,7 @@ def test_what_cannot_travel_is_named(tiny_data: Path):
 
 
 def test_a_trainer_travels_with_what_was_set_on_it(tiny_data: Path):
-    trainer = make(tiny_data)
+    trainer = DetectionTrainer(overrides={"model": "yolo26n.yaml", "data": str(tiny_data), **FAST, "loggers": []})
     trainer.mine = {"a": torch.ones(2)}
     notes = Notes()
     trainer.add_callback(notes)

@@ -16,7 +16,7 @@ import yaml
 
 from golden.golden import shared_data
 from models.small_rtdetr import HGNET, RESNET
-from models.test_backbone_weights import conv
+from models.test_backbone_weights import resnet
 from sightline import RTDETR, YOLO, RTDETRTrainer, RTDETRValidator
 from sightline.cli.run import run
 from sightline.data.loader import build_dataset
@@ -215,26 +215,10 @@ def test_validation_compares_in_the_stretched_picture(wide_data: Path, tmp_path:
 # ---------------------------------------------------------------------------------------------------- backbone weights
 
 
-def small_resnet() -> dict[str, torch.Tensor]:
-    """As torchvision names it, with the widths of RESNET."""
-    state = conv("conv1", 16, 3, 7, "bn1")
-    width_in = 16
-    for stage, (width, count) in enumerate(((8, 1), (8, 2), (16, 1)), 1):
-        for block in range(count):
-            name = f"layer{stage}.{block}"
-            state |= conv(f"{name}.conv1", width, width_in, 1, f"{name}.bn1")
-            state |= conv(f"{name}.conv2", width, width, 3, f"{name}.bn2")
-            state |= conv(f"{name}.conv3", 4 * width, width, 1, f"{name}.bn3")
-            if block == 0:
-                state |= conv(f"{name}.downsample.0", 4 * width, width_in, 1, f"{name}.downsample.1")
-            width_in = 4 * width
-    return {**state, "fc.weight": torch.randn(10, 64), "fc.bias": torch.randn(10)}
-
-
 def test_backbone_weights_of_a_classifier(tiny_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     (tmp_path / "net.yaml").write_text(yaml.safe_dump(RESNET))
-    state = small_resnet()
+    state = resnet(16, ((8, 1), (8, 2), (16, 1)))  # the widths of RESNET
     torch.save(state, tmp_path / "resnet.pth")
     trainer = rtdetr(
         tiny_data, tmp_path, str(tmp_path / "net.yaml"), backbone_weights=str(tmp_path / "resnet.pth"), val=False

@@ -22,7 +22,7 @@ from sightline.config import names, table
 from sightline.config.groups.field import ALL
 from sightline.config.preset import preset_names, preset_text
 from sightline.config.settings import DEFAULTS
-from sightline.errors import Interrupted, SightlineError, UnknownSettingError
+from sightline.errors import Interrupted, SightlineError, UnknownSettingError, UsageError
 from sightline.log import configure
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ EXAMPLES = """Examples:
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
   sightline report runs/detect/train runs/detect/train-2      (one page, side by side)
 
+  sightline compare runs/detect/base-* runs/detect/new-*      (is one recipe better, or is it noise?)
+
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
+  sightline settings explain lr0    (all about one: effect, related settings, where it is read)
 """
 
 app = typer.Typer(
@@ -106,6 +109,16 @@ def run(
     return run_script(words or [], replace=replace)
 
 
+@app.command(context_settings=OWN_GRAMMAR)
+def compare(
+    words: Annotated[list[str] | None, typer.Argument(metavar="RUN… | repeats=N A.YAML B.YAML …")] = None,
+) -> int:
+    """Put runs side by side: settings, curves, metrics over seeds, and whether the difference is more than noise."""
+    from sightline.cli.compare import compare as side_by_side
+
+    return side_by_side(words or [])
+
+
 @app.command()
 def settings(
     which: Annotated[
@@ -114,10 +127,12 @@ def settings(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the text of docs/settings.md.")] = False,
 ) -> int:
-    """List settings with type, default, range and meaning: all, those of a mode, or those named; or print a preset."""
+    """List settings: all, those of a mode, or those named; or print a preset. `explain NAME` tells all about one."""
     if markdown:
         sys.stdout.write(table.markdown())
         return 0
+    if which and which[0] == "explain":
+        return _explain(which[1:])
     presets = [name for name in which or [] if name in preset_names()]
     for name in presets:
         print(f"preset={name}\n\n{preset_text(name)}")
@@ -195,7 +210,7 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor", "report"}
+    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor", "compare", "report"}
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):
@@ -221,7 +236,7 @@ def run_words(words: Words = None) -> int:
 
 
 def _which(incomplete: str) -> Iterator[str]:
-    return (name for name in (*ALL, *DEFAULTS, *preset_names()) if name.startswith(incomplete))
+    return (name for name in ("explain", *ALL, *DEFAULTS, *preset_names()) if name.startswith(incomplete))
 
 
 def _rows(which: Sequence[str]) -> list[table.Row]:
@@ -243,6 +258,17 @@ def _rows(which: Sequence[str]) -> list[table.Row]:
         else:
             raise UnknownSettingError(names.unknown_message(name, DEFAULTS))
     return list(dict.fromkeys(rows))
+
+
+def _explain(asked: Sequence[str]) -> int:
+    if not asked:
+        raise UsageError("settings explain needs the name of a setting. Example: sightline settings explain lr0")
+    from sightline.config.explain import explain
+
+    explanations = [explain(name) for name in asked]  # a wrong name is said before anything is printed
+    for number, explanation in enumerate(explanations):
+        print("\n" * (number > 0) + "\n".join(explanation.lines()))
+    return 0
 
 
 def _print_table(rows: Sequence[table.Row]) -> None:

@@ -389,6 +389,22 @@ def as_names(value: Any) -> list[str]:
     return [as_text(item).strip() for item in _filled(value)]
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+ALWAYS_WRITTEN = ("csv", "json", "jsonl")  # names that people try; there is nothing to switch on
+
+
+def as_loggers(value: Any) -> list[str]:
+    """Names of trackers, each once; one text is a list of one, or of several with commas. `[]` is a meaning: nobody."""
+    if isinstance(value, str):
+        value = split_list(value)
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type()
+    for name in value:
+        if isinstance(name, str) and name.lower() in ALWAYS_WRITTEN:
+            raise wrong_value("results.csv and events.jsonl are written always, so leave them out of the list")
+    return list(dict.fromkeys(choice(*TRACKERS, fold=True)(name) for name in value))
+
+
 def split_list(text: str) -> list[str]:
     """`[a, min(b, c)]` → `a` and `min(b, c)`; the outer brackets may be missing."""
     text = text.strip()
@@ -494,4 +510,5 @@ Loss = Annotated[Any, BeforeValidator(as_loss)]
 Data = Annotated[str | dict[str, Any], BeforeValidator(as_data)]
 Fitness = Annotated[str | list[Any] | dict[str, Any] | Callable[..., Any], BeforeValidator(as_fitness)]
 Names = Annotated[list[str], BeforeValidator(as_names)]
+Loggers = Annotated[list[str], BeforeValidator(as_loggers)]
 Transforms = Annotated[list[Any], BeforeValidator(as_transforms)]

@@ -28,6 +28,7 @@ from sightline.config.groups.run import RunSettings
 from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.stages import StageSettings
+from sightline.config.groups.trackers import TrackerSettings
 from sightline.config.groups.validation import ValidationSettings
 from sightline.config.kinds import WRONG_TYPE
 from sightline.errors import SettingsError, SettingTypeError, SettingValueError
@@ -68,6 +69,7 @@ class Settings(
     PredictionSettings,
     OutputSettings,
     SavingSettings,
+    TrackerSettings,
 ):
     """All settings under flat names: `settings.lr0`, `settings.lr0 = 0.02` (checked; its origin is then "code").
 

@@ -79,14 +79,19 @@ def backbone_length(model: Any, given: str) -> int:
     Raises:
         SettingValueError: the network has no description; `given` begins the message.
     """
-    description = getattr(model, "yaml", None)
-    rows = description.get("backbone") if isinstance(description, dict) else None
-    if not rows:
+    length = described_backbone(model)
+    if not length:
         raise SettingValueError(
             f"{given}: {type(model).__name__} has no description (`yaml`) that says where the backbone ends. "
             "Name its layers or parameters instead."
         )
-    return len(rows)
+    return length
+
+
+def described_backbone(model: Any) -> int:
+    """As `backbone_length`; 0 for a network without a description."""
+    description = getattr(model, "yaml", None)
+    return len(description.get("backbone") or ()) if isinstance(description, dict) else 0
 
 
 def _near(name: str, known: Sequence[str]) -> str:

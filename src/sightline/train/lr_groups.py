@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from sightline.errors import SettingValueError
 from sightline.train.ema import unwrap
-from sightline.train.freeze import backbone_length, matches
+from sightline.train.freeze import backbone_length, described_backbone, matches
 
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
@@ -96,7 +96,7 @@ def split_at_backbone(optimizer: Optimizer, model: nn.Module) -> None:
     A network without a description that says where its backbone ends keeps its groups.
     """
     network = unwrap(model)
-    length = len((getattr(network, "yaml", None) or {}).get("backbone") or ())
+    length = described_backbone(network)
     if not length:
         return
     layers = {id(parameter): _layer(name) for name, parameter in network.named_parameters()}

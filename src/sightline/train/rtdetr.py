@@ -10,6 +10,7 @@ from sightline.errors import SettingValueError
 from sightline.log import LOGGER
 from sightline.train import backbone, recipe
 from sightline.train.detect import DetectionTrainer
+from sightline.train.freeze import described_backbone
 from sightline.train.lr_groups import split_at_backbone
 from sightline.validate.rtdetr import RTDETRValidator
 
@@ -65,7 +66,7 @@ class RTDETRTrainer(DetectionTrainer):
         self._fill_backbone_ratio()
 
     def _fill_backbone_ratio(self) -> None:
-        length = len((getattr(self.network, "yaml", None) or {}).get("backbone") or ())
+        length = described_backbone(self.network)
         # Who builds an optimizer of their own has decided on its rates: a ratio on top of theirs would spoil them.
         own = type(self).build_optimizer is not RTDETRTrainer.build_optimizer
         if not length or own or self.args.is_user_set("backbone_lr_ratio"):

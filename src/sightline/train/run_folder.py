@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sightline.artifacts import events, validation_record
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends import ranks
+from sightline.callbacks.loggers import EVENT_FILES
 from sightline.files import previous_of
 from sightline.train import saving
 
@@ -34,7 +35,8 @@ def remove_old_results(trainer: BaseTrainer) -> None:
     if not trainer.args.resume:
         goals = (trainer.goals.file(trainer.wdir, goal) for goal in trainer.goals)
         log = trainer.save_dir / events.NAME
-        for old in (trainer.csv, trainer.last, previous_of(trainer.last), trainer.best, log, *goals):
+        curves = trainer.save_dir.glob(EVENT_FILES)  # TensorBoard would draw them through the new ones
+        for old in (trainer.csv, trainer.last, previous_of(trainer.last), trainer.best, log, *goals, *curves):
             old.unlink(missing_ok=True)
     # Also of a run that goes on: they tell of one that is over.
     for name in ("report.html", validation_record.NAME):
@@ -45,7 +47,7 @@ def remove_old_results(trainer: BaseTrainer) -> None:
 def discard(trainer: BaseTrainer) -> None:
     """A run that ends before an epoch is recorded leaves nothing; files of others stay, with their folder."""
     if trainer.save_dir in trainer.made_folders and not trainer.csv.exists() and not trainer.last.exists():
-        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg", events.NAME):
+        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg", events.NAME, EVENT_FILES):
             for file in trainer.save_dir.glob(pattern):
                 file.unlink()
     if trainer.made_folders:

@@ -24,6 +24,7 @@ from sightline.artifacts.tables import ResultsTable
 from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
+from sightline.callbacks import loggers
 from sightline.callbacks.console import Console
 from sightline.callbacks.diagnose import Diagnose
 from sightline.callbacks.report import WriteReport
@@ -113,7 +114,7 @@ class BaseTrainer(RunState):
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
-        super().__init__(_callbacks, first=[Console(), Diagnose(), WriteReport()])
+        super().__init__(_callbacks, first=[Console(), Diagnose(), *loggers.build(self.args), WriteReport()])
         self.data = self.get_dataset()
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting

@@ -26,6 +26,7 @@ from sightline.config.groups.run import RunSettings
 from sightline.config.groups.saving import SavingSettings
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.stages import StageSettings
+from sightline.config.groups.trackers import TrackerSettings
 from sightline.config.groups.validation import ValidationSettings
 
 GROUPS: tuple[type[BaseModel], ...] = (
@@ -44,6 +45,7 @@ GROUPS: tuple[type[BaseModel], ...] = (
     PredictionSettings,
     OutputSettings,
     SavingSettings,
+    TrackerSettings,
 )
 
 # Where a mode is better served by another default than training is. They count as defaults: nobody asked for them.

@@ -1,0 +1,66 @@
+"""What happens when a setting goes up or down, for those that people turn most. One or two plain sentences each.
+
+Only what holds in general stands here; figures of single data sets belong to docs/ and benchmarks/.
+"""
+
+from __future__ import annotations
+
+EFFECTS: dict[str, str] = {
+    "epochs": "More: better until the validation loss turns up; the schedule of the learning rate stretches with it.",
+    "time": "The number of epochs is planned again after each one, so that the schedule ends when the time does.",
+    "patience": "Smaller ends runs sooner, also those that would have come on again after a plateau.",
+    "batch": "Larger: steadier gradients, fewer steps an epoch, more memory. With nbs or accumulate the step stays as "
+    "it is; else lr0 wants to go with it (lr_scale).",
+    "nbs": "Batches are gathered up to it before a step: larger means fewer, steadier steps.",
+    "accumulate": "More batches a step act like a larger batch, without its memory; BatchNorm sees single batches.",
+    "imgsz": "Larger: small objects get seen, time and memory grow with the square. Validate at the size of training.",
+    "optimizer": "Each has rates of its own: an lr0 of 0.01 is usual for SGD and MuSGD, 0.001 for AdamW and its kin.",
+    "lr0": "Too low: the loss falls slowly and ends high. Too high: it jumps, stays flat or turns NaN. Factors of 3 "
+    "matter, 10% seldom does.",
+    "lrf": "Lower ends with smaller steps, which settles the weights; 1 keeps the rate constant.",
+    "cos_lr": "Longer at high rates than a line, and longer at low ones in the end.",
+    "scheduler": "The shape of the way from lr0 to lr0 × lrf.",
+    "momentum": "Higher averages gradients over more steps: steadier, slower to turn; it acts like a higher lr0.",
+    "weight_decay": "Higher pulls weights to 0: against over-fitting; too high and nothing is learnt.",
+    "warmup_epochs": "Longer: fewer jumps in the first steps of new layers. In a short run it eats epochs.",
+    "warmup_bias_lr": "Above 0 lets biases settle first, which brings the scores of a new head down fast.",
+    "clip_grad": "Lower cuts more steps: bad batches hurt less; far too low and it acts like a smaller lr0.",
+    "ema": "Averaged weights validate better and more steadily in all but very short runs.",
+    "ema_decay": "Closer to 1 averages over more steps. Where the run is short, ema_tau decides.",
+    "ema_tau": "Smaller: the average follows the weights sooner, which short runs need.",
+    "amp": "Faster on hardware that has the format; off takes more memory and time, and rules out a number format as "
+    "the cause of NaN.",
+    "freeze": "Frozen layers need no gradients: faster, less memory, less over-fitting; less can be learnt.",
+    "pretrained": "Starting from weights of a like task needs far fewer images and epochs than random ones.",
+    "mosaic": "Objects in more places, sizes and company; pictures that no camera takes, hence close_mosaic.",
+    "close_mosaic": "The last epochs see pictures as they will come; 0 keeps mosaics to the end.",
+    "mixup": "Against over-fitting in long runs of large networks; small networks often lose by it.",
+    "cutmix": "As mixup, with sharp edges in place of a blend.",
+    "copy_paste": "More objects an image, good for rare ones; their surroundings are wrong.",
+    "scale": "Higher: objects of more sizes; too high makes small ones vanish.",
+    "translate": "Higher: objects at more places, and more cut off at the edge.",
+    "degrees": "Boxes around turned objects are too large, so above 0 only where the camera does turn.",
+    "fliplr": "0 where left and right mean something (letters, signs, sides of a body without flip_idx).",
+    "flipud": "Above 0 where pictures have no up: from above, microscopes.",
+    "hsv_h": "0 where the colour tells the classes apart.",
+    "hsv_s": "Lower where the colour tells the classes apart.",
+    "hsv_v": "Higher where the light changes much from picture to picture.",
+    "multi_scale": "The network gets used to more sizes; memory is that of the largest.",
+    "box": "Higher: tighter boxes at the cost of classes. Adam and its kin see only its size beside cls and dfl.",
+    "cls": "Higher: classes and background told apart better, boxes less tight.",
+    "dfl": "Higher: tighter edges of boxes.",
+    "label_smoothing": "Above 0: scores less sure of themselves, which helps where labels are wrong now and then.",
+    "focal_gamma": "Higher: easy cells count less, hard and wrongly labelled ones more.",
+    "class_weights": "Rare classes are found more often, and claimed wrongly more often.",
+    "repeat_factor": "Images with rare classes come more often in an epoch, which gets longer.",
+    "fraction": "Below 1: quicker trials; their order is not always that of whole runs.",
+    "cache": "ram is fastest and needs room for all images; disk spares decoding.",
+    "workers": "More prepare batches ahead, until the processor is full; 0 prepares them between steps.",
+    "deterministic": "The same seed gives the same weights to the last bit, at some cost in time.",
+    "seed": "Another one shows how much of a difference is luck: `sightline compare`.",
+    "val_interval": "Larger: less time, and a coarser choice of the best epoch.",
+    "conf": "Higher in predict: fewer false finds, more misses. In val keep it low, or mAP loses its tail.",
+    "iou": "Higher keeps more boxes that overlap: crowds are found, doubles stay.",
+    "max_det": "Too low cuts crowded pictures short.",
+    "rect": "Less padding, so faster; in training no mosaic and fixed batches.",
+}  # fmt: skip
