@@ -6,143 +6,163 @@ from pathlib import Path
 
 import pytest
 
-from report.browser import needs_chromium, visit
+from report.browser import Browser
 from report.run_folders import EVIL, make_run
 from sightline.cli.main import main
 from sightline.errors import MissingFileError, SettingValueError, UsageError
 from sightline.report.page import BUDGET, write_report
 
-DRAG = """
-  const drag = async (chart, from, to) => {
-    const area = chart.querySelector("svg"), box = area.getBoundingClientRect(), y = box.top + 60;
-    const send = (kind, part) => area.dispatchEvent(new PointerEvent(kind, { clientX: box.left + box.width * part,
-      clientY: y, pointerId: 1, button: 0, bubbles: true }));
-    send("pointerdown", from); send("pointermove", to); send("pointerup", to);
-    await wait();
-  };
-  const range = (chart) => [Number(chart.dataset.from), Number(chart.dataset.to)];
-"""
+RANGES = 'return all(".chart").map((chart) => [Number(chart.dataset.from), Number(chart.dataset.to)]);'
+FIRST = ".chart svg"
 
 
-@needs_chromium
-def test_tabs_switch_curves_zoom_and_tables_sort(tmp_path: Path):
-    """One visit for all of it: starting a browser takes longer than everything else."""
-    seen = visit(
-        write_report([make_run(tmp_path / "run")]),
-        DRAG
-        + """
-        const out = { title: document.title, first: find("main").dataset.tab };
-        out.findings = all(".findings li").map((item) => item.querySelector("b").textContent);
-        const two = (card) => [card.children[0].textContent, card.children[1].textContent];
-        out.cards = Object.fromEntries(all(".card").map(two));
-
-        await tab("curves");
-        out.tab = find("main").dataset.tab;
-        out.selected = all('[aria-selected="true"]').map((item) => item.textContent);
-        const charts = all(".chart");
-        out.titles = charts.map((chart) => chart.querySelector("b").textContent);
-        out.whole = range(charts[0]);
-        const line = () => charts[0].querySelector("path.line").getAttribute("d");
-        const before = line();
-        await drag(charts[0], 0.45, 0.9);
-        out.zoomed = charts.map(range);
-        out.redrawn = line() !== before;
-        charts[0].querySelector("svg").dispatchEvent(new MouseEvent("dblclick"));
-        out.back = range(charts[0]);
-        const slider = find('input[type="range"]');
-        slider.value = "0.9"; slider.dispatchEvent(new Event("input"));
-        out.raw = charts[0].querySelectorAll("path.raw").length;
-        find("#log").click();
-        out.ticks = [...charts[1].querySelectorAll("text.tick")].map((item) => item.textContent);
-        out.marks = charts[0].querySelectorAll("line.mark").length;
-
-        await tab("validation");
-        const column = (i) => all(`#classes tbody tr`).map((row) => row.children[i].textContent);
-        const click = (i) => find(`#classes th:nth-child(${i + 1}) button`).click();
-        out.order = [column(0)];
-        click(2); out.order.push(column(2));
-        click(2); out.order.push(column(2));
-        click(0); out.order.push(column(0));
-        click(7); out.unknown_last = column(7)[2];
-        out.sorted = find("#classes th:nth-child(8)").getAttribute("aria-sort");
-        out.cells = all(".matrix td").length;
-
-        await tab("pictures");
-        out.pictures = all(".gallery img").map((image) => image.naturalWidth);
-        find(".gallery button").click();
-        out.enlarged = find("dialog").open;
-        const size = () => find("dialog .frame > *").style.width;
-        const small = size();
-        find("dialog .frame > *").dispatchEvent(new MouseEvent("click"));
-        out.larger = [small, size()];
-        find("dialog").close();
-
-        for (const name of ["data", "settings", "run"]) { await tab(name); out[name] = find("main").textContent; }
-        out.scripts = document.querySelectorAll("main script, header script, dialog script").length;
-        return out;
-        """,
-        tmp_path,
-    )
-    assert seen["title"] == "run – sightline"
-    assert (seen["first"], seen["tab"], seen["selected"]) == ("Overview", "Curves", ["Curves"])
-    assert seen["findings"] == ["box noise", "skipped step"]
-    assert seen["cards"]["best epoch"] == "3"
-    assert {"mAP", "box loss", "Learning rate", "Gradient norm", "Momentum"} <= set(seen["titles"])
-    assert seen["whole"] == seen["back"] == [1, 5]
-    low, high = seen["zoomed"][0]
-    assert 1 < low < high < 5
-    assert all(view == [low, high] for view in seen["zoomed"])  # all charts of the tab together
-    assert seen["redrawn"]
-    assert seen["raw"] == 2  # the curves as they are, pale, behind the smoothed ones
-    assert "2" in seen["ticks"]
-    assert "5" in seen["ticks"]
-    assert seen["marks"] == 2
-    assert seen["order"] == [
-        [EVIL, "beta", "gamma"],
-        ["3", "1", "0"],
-        ["0", "1", "3"],
-        sorted([EVIL, "beta", "gamma"]),
-    ]
-    assert (seen["unknown_last"], seen["sorted"]) == ("–", "descending")
-    assert seen["cells"] == 16
-    assert seen["pictures"] == [1000]  # of 1600
-    assert seen["enlarged"]
-    assert float(seen["larger"][1][:-2]) == 2 * float(seen["larger"][0][:-2])
-    assert EVIL in seen["data"]
-    assert "sightline train model=yolo26n.yaml 'data=my data.yaml' epochs=5 lr0=0.01" in seen["run"]
-    assert "The loader is the bottleneck: 40%" in seen["run"]
-    assert "lr0" in seen["settings"]
-    assert "imgsz" not in seen["settings"]  # at its default, so only on request
-    assert seen["scripts"] == 0
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of the page about one run."""
+    return write_report([make_run(tmp_path_factory.mktemp("runs") / "run")]).as_uri()
 
 
-@needs_chromium
-def test_several_runs_stand_side_by_side_on_a_phone(tmp_path: Path):
+def test_the_overview_comes_first_and_tabs_switch(browser: Browser, one: str):
+    with browser.open(one) as page:
+        first = page.run("""
+            const two = (card) => [card.children[0].textContent, card.children[1].textContent];
+            return {
+              title: document.title, tab: find("main").dataset.tab, cards: Object.fromEntries(all(".card").map(two)),
+              findings: all(".findings li").map((item) => item.querySelector("b").textContent),
+            };
+        """)
+        assert (first["title"], first["tab"]) == ("run – sightline", "Overview")
+        assert first["findings"] == ["box noise", "skipped step"]
+        assert first["cards"]["best epoch"] == "3"
+        texts = {}
+        for number, name in enumerate(page.run("return all('[role=\"tab\"]').map((link) => link.textContent);")):
+            page.click('[role="tab"]', number)
+            page.run(f'await until(() => find("main").dataset.tab === "{name}");')
+            assert page.run("return all('[aria-selected=\"true\"]').map((item) => item.textContent);") == [name]
+            texts[name] = page.run('return find("main").textContent;')
+        assert len(set(texts.values())) == 7
+        assert EVIL in texts["Data"]  # as text; had it run, `problems` would tell
+        assert "sightline train model=yolo26n.yaml 'data=my data.yaml' epochs=5 lr0=0.01" in texts["Run"]
+        assert "The loader is the bottleneck: 40%" in texts["Run"]
+        assert "lr0" in texts["Settings"]
+        assert "imgsz" not in texts["Settings"]  # at its default, so only on request
+        assert page.run('return document.querySelectorAll("main script, header script, dialog script").length;') == 0
+
+
+def test_curves_zoom_smooth_and_take_a_log_scale(browser: Browser, one: str):
+    with browser.open(f"{one}#curves") as page:
+        titles = page.run('return all(".chart").map((chart) => chart.querySelector("b").textContent);')
+        assert {"mAP", "box loss", "Learning rate", "Gradient norm", "Momentum"} <= set(titles)
+        assert page.run('return find(".chart").querySelectorAll("line.mark").length;') == 2
+
+        line = 'return find(".chart path.line").getAttribute("d");'
+        before = page.run(line)
+        assert page.run(RANGES) == [[1, 5]] * len(titles)
+        page.drag(FIRST, 0.45, 0.9)
+        views = page.run(RANGES)
+        low, high = views[0]
+        assert 1 < low < high < 5
+        assert views == [[low, high]] * len(titles)  # all charts of the tab together
+        assert page.run(line) != before
+        page.run(f'find("{FIRST}").dispatchEvent(new MouseEvent("dblclick", {{ bubbles: true }}));')
+        assert page.run(RANGES) == [[1, 5]] * len(titles)
+        assert page.run(line) == before
+
+        page.hover(FIRST, 0.5)
+        hint = page.run('return find(".tooltip:not([hidden])")?.textContent ?? "";')
+        assert "epoch 3" in hint
+        assert "mAP50-95 0.5" in hint
+        assert "skipped step" in hint  # which was marked there
+
+        page.run("""const slider = find('input[type="range"]');
+                    slider.value = "0.9"; slider.dispatchEvent(new Event("input"));""")
+        assert page.run('return find(".chart").querySelectorAll("path.raw").length;') == 2  # pale, behind the smoothed
+        page.click("#log")
+        ticks = page.run('return [...all(".chart")[1].querySelectorAll("text.tick")].map((item) => item.textContent);')
+        assert {"2", "5"} <= set(ticks)
+        page.run('await tab("Data"); await tab("Curves");')
+        assert page.run('return [find("#log").checked, find(".chart path.raw") !== null];') == [True, True]
+
+
+def test_tables_sort(browser: Browser, one: str):
+    with browser.open(f"{one}#validation") as page:
+
+        def column(number: int) -> list[str]:
+            return list(page.run(f'return all("#classes tbody tr").map((row) => row.children[{number}].textContent);'))
+
+        def sort_by(number: int) -> list[str]:
+            page.click(f"#classes th:nth-child({number + 1}) button")
+            return column(number)
+
+        assert column(0) == [EVIL, "beta", "gamma"]
+        assert sort_by(2) == ["3", "1", "0"]  # numbers: the largest first
+        assert sort_by(2) == ["0", "1", "3"]
+        assert sort_by(0) == sorted([EVIL, "beta", "gamma"])
+        assert sort_by(7)[2] == "–"  # what is not known stands last
+        assert page.run('return find("#classes th:nth-child(8)").getAttribute("aria-sort");') == "descending"
+        assert page.run('return all(".matrix td").length;') == 16
+
+
+def test_pictures_enlarge(browser: Browser, one: str):
+    with browser.open(f"{one}#pictures") as page:
+        assert page.run('return all(".gallery img").map((image) => image.width > 0 && image.complete);') == [True]
+        drawn = 'return all(".overlaid")[0].querySelectorAll("g").length;'
+        assert page.run(drawn) == 1
+        page.click(".legend button", 3)  # what was missed is hidden
+        assert page.run(drawn) == 0
+        page.click(".gallery button")
+        assert page.run('return find("dialog").open;')
+        width = 'return parseFloat(find("dialog .frame > *").style.width);'
+        small = page.run(width)
+        page.click("dialog .frame > *")
+        assert page.run(width) == 2 * small
+        page.click("dialog .bar button")
+        assert not page.run('return find("dialog").open;')
+
+
+def test_several_runs_stand_side_by_side(browser: Browser, tmp_path: Path):
     runs = [make_run(tmp_path / "one"), make_run(tmp_path / "two", lr0=0.02)]
-    seen = visit(
-        write_report(runs, tmp_path / "both.html"),
-        """
-        const out = { text: find("main").textContent };
-        out.rows = all("#compared tbody tr").map((row) => row.children[0].textContent);
-        out.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-        await tab("curves");
-        out.lines = find(".chart").querySelectorAll("path.line").length;
-        await tab("settings");
-        const isLr = (row) => row.children[0].textContent === "lr0";
-        const value = () => all("#settings tbody tr").find(isLr).children[1].textContent;
-        out.values = [value()];
-        all(".chooser button")[1].click();
-        out.values.push(value());
-        return out;
-        """,
-        tmp_path,
-        width=500,
-    )
-    assert seen["rows"] == ["one", "two"]
-    assert "lr00.010.02" in seen["text"]  # the one setting that differs, with both values
-    assert seen["wide"] <= 0  # nothing sticks out of the page
-    assert seen["lines"] == 4, seen  # two curves of each run
-    assert seen["values"] == ["0.01", "0.02"]
+    with browser.open(write_report(runs, tmp_path / "both.html").as_uri()) as page:
+        rows = page.run('return all("#compared tbody tr").map((row) => row.children[0].textContent);')
+        assert rows == ["one", "two"]
+        # The one setting that differs, with both values.
+        assert "lr00.010.02" in page.run('return find("main").textContent;')
+        page.run('await tab("Curves");')
+        assert page.run('return find(".chart").querySelectorAll("path.line").length;') == 4  # two of each run
+        page.run('await tab("Settings");')
+        value = """return all("#settings tbody tr").find((row) => row.children[0].textContent === "lr0")
+                         .children[1].textContent;"""
+        assert page.run(value) == "0.01"
+        page.click(".chooser button", 1)
+        assert page.run(value) == "0.02"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_sticks_out_on_a_phone(browser: Browser, one: str, dark: bool):
+    with browser.open(one, width=390, dark=dark) as page:
+        for number in range(7):
+            page.click('[role="tab"]', number)
+            page.run("await frame();")
+            name, wide = page.run(
+                'return [find("main").dataset.tab, document.documentElement.scrollWidth - innerWidth];'
+            )
+            assert wide <= 0, name
+        back = page.run("return getComputedStyle(document.body).backgroundColor;")
+        shade = max(int(number) for number in re.findall(r"\d+", back)[:3])
+        assert (shade < 60) == dark
+
+
+def test_the_browser_tells_of_a_page_that_is_not_whole(browser: Browser, tmp_path: Path):
+    """What the tests above rely on: errors and requests end a visit."""
+    for text, told in (
+        ("<script>console.error('broken')</script>", "broken"),
+        ("<script>missing()</script>", "missing"),
+        ("<img src=http://127.0.0.1:9/x.png>", "x.png"),
+    ):
+        page = tmp_path / "page.html"
+        page.write_text(text)
+        with pytest.raises(AssertionError, match=told), browser.open(page.as_uri()):
+            pass
 
 
 def test_the_page_is_whole_and_small(tmp_path: Path):
@@ -177,4 +197,4 @@ def test_the_command_says_where_the_page_is(tmp_path: Path, capsys):
     assert main(["report", str(run), "--out", str(tmp_path / "other.html")]) == 0
     assert str(tmp_path / "other.html") in capsys.readouterr().out
     assert (tmp_path / "other.html").is_file()
-    assert main(["report", str(tmp_path / "nothing")]) == 2
+    assert main(["report", str(tmp_path / "nothing")]) == 1

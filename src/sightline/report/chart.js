@@ -146,7 +146,8 @@ class Chart {
     let low = Math.min(...inside), high = Math.max(...inside);
     if (!inside.length) [low, high] = log ? [0.1, 1] : [0, 1];
     if (this.options.yRange && !log) [low, high] = [Math.min(low, this.options.yRange[0]), Math.max(high, this.options.yRange[1])];
-    if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
+    // Smoothing a constant leaves differences in the last digits: an axis of those has no ticks that could be counted.
+    if (high - low <= 1e-9 * Math.max(Math.abs(low), Math.abs(high))) [low, high] = log ? [low / 2, high * 2] : [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
     else if (log) [low, high] = [low * (low / high) ** 0.05, high * (high / low) ** 0.05];
     else if (!this.options.yRange) [low, high] = [low - (high - low) * 0.05, high + (high - low) * 0.05];
     this.y = [low, high];
@@ -256,11 +257,12 @@ class Chart {
     this.svg.addEventListener("dblclick", () => this.group.zoom(null));
   }
 
-  /** At least two points stay in view. */
+  /** A view that has points in it: of neighbours that lie `step` apart at least two. */
   widened(low, high) {
-    if (!this.options.whole || high - low >= 1) return [low, high];
-    const middle = Math.round((low + high) / 2);
-    return [middle - 1, middle + 1];
+    const step = this.options.whole ? 1 : 0.01;
+    if (high - low >= step) return [low, high];
+    const middle = this.options.whole ? Math.round((low + high) / 2) : (low + high) / 2;
+    return [middle - step, middle + step];
   }
 
   /** Show the values at a pixel. */
