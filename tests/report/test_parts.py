@@ -91,3 +91,18 @@ def test_the_first_epoch_does_not_count_as_time():
 def test_the_verdict_names_the_bottleneck(wait: float, validate: float, said: str):
     parts = {"wait for batches": wait, "forward": 5, "backward": 5, "optimizer": 0, "validate": validate, "other": 0}
     assert said in verdict(parts)
+
+
+@pytest.mark.parametrize(
+    ("load", "augment", "said"),
+    [(6, 2, "75% of the work on them is reading: cache"), (1, 9, "90% of the work on them is augmenting")],
+)
+def test_waiting_is_divided_as_the_work_was(load: float, augment: float, said: str):
+    work = {"load": load, "augment": augment, "workers": 2}
+    timing = timing_of([{"event": "trace", "epoch": n + 1, "seconds": seconds(n), "work": work} for n in range(3)])
+    assert timing is not None
+    part = load / (load + augment)
+    assert (timing["parts"]["load"], timing["parts"]["augment"]) == pytest.approx((8 * part, 8 * (1 - part)))
+    assert timing["parts"]["wait for batches"] == 0
+    assert timing["work"] == {"load": 2 * load, "augment": 2 * augment, "workers": 2}
+    assert said in timing["verdict"]

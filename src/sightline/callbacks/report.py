@@ -15,6 +15,7 @@ from sightline.artifacts.validation_record import record_of, write_validation
 from sightline.callbacks.base import Callback
 from sightline.callbacks.step_times import StepTimes
 from sightline.callbacks.surroundings import data_summary, environment
+from sightline.data.work_times import WorkTimes
 from sightline.log import LOGGER
 from sightline.report.page import write_report
 
@@ -51,6 +52,7 @@ class WriteReport(Callback):
 
     def on_train_epoch_start(self, trainer: BaseTrainer) -> None:
         if self.recording:
+            _work_of(trainer.train_loader)  # what was prepared before, for a rehearsal, is not of this epoch
             self.began, self.validated = time.perf_counter(), 0.0
             self.times = StepTimes(trainer.device, len(trainer.train_loader))
 
@@ -94,6 +96,7 @@ class WriteReport(Callback):
                 momentum=momentum_of(trainer.optimizer),
                 memory_gb=_memory_gb(trainer.device),
                 seconds=seconds,
+                work=_work_of(trainer.train_loader),
             )
 
     def on_train_end(self, trainer: BaseTrainer) -> None:
@@ -137,6 +140,13 @@ def _harmless(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         LOGGER.warning(f"{what} could not be written ({type(error).__name__}: {error}); the run goes on without")
+
+
+def _work_of(loader: Any) -> dict[str, float] | None:
+    """Seconds of reading and augmenting since the last call, and the number of workers; of this rank's loader. None
+    for a loader of the user's own."""
+    times = getattr(loader, "work_times", None)
+    return times.take() | {"workers": loader.workers} if isinstance(times, WorkTimes) else None
 
 
 def _memory_gb(device: torch.device) -> float:

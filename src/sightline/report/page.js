@@ -307,13 +307,15 @@ function confusion(found) {
 
 // ------------------------------------------------------------------ pictures
 
+const OF_TRAINING = /[Tt]raining/; // titles of pictures that show the data rather than what became of it
+
 function pictures() {
   const run = RUNS[current], parts = [chooser()];
   for (const [kind, title] of [["worst", "Worst validation images"], ["best", "Best validation images"]]) {
     const rows = run.showcase.filter((row) => row.kind === kind);
     if (rows.length) parts.push(showcase(title, rows));
   }
-  const titles = [...new Set(run.pictures.shown.map((p) => p.title))].filter((title) => !/training set/.test(title));
+  const titles = [...new Set(run.pictures.shown.map((p) => p.title))].filter((title) => !OF_TRAINING.test(title));
   for (const title of titles) parts.push(section(title, gallery(run.pictures.shown.filter((p) => p.title === title))));
   if (run.pictures.left_out.length) parts.push(note(`Left out, because the page stays below 3 MB: ${run.pictures.left_out.join(", ")}. They lie in the run folder.`));
   if (parts.length === 1) parts.push(note("This run left no pictures (plots=False)."));
@@ -409,8 +411,8 @@ function dataTab() {
   }
   if (data?.sides) parts.push(section("How large objects are", histogram(data.sides, data.side_edges, "side in pixels of the network input"), note(data.text ?? "")));
   if (data?.per_image) parts.push(section("Objects in an image", histogram(data.per_image, data.per_image_edges, "objects")));
-  const of = run.pictures.shown.filter((p) => /training set/.test(p.title));
-  if (of.length) parts.push(section("Labels", gallery(of)));
+  const of = run.pictures.shown.filter((p) => OF_TRAINING.test(p.title));
+  for (const title of new Set(of.map((p) => p.title))) parts.push(section(title, gallery(of.filter((p) => p.title === title))));
   if (parts.length === 1) parts.push(note("This run recorded nothing about its data."));
   return parts;
 }
@@ -454,7 +456,15 @@ function timing(run, brief) {
     line.append(el("i", { style: `width: ${(100 * seconds) / total}%; background: ${colour(i)}`, title: `${name}: ${duration(seconds)}` }));
     legend.append(el("span", {}, el("i", { style: `background: ${colour(i)}` }), `${name} ${percent(seconds / total)}`, el("small", {}, ` ${duration(seconds / run.timing.epochs)} an epoch`)));
   });
-  return section("Where the time went", line, legend, el("p", {}, run.timing.verdict));
+  return section("Where the time went", line, legend, el("p", {}, run.timing.verdict), brief ? null : preparing(run.timing));
+}
+
+/** What load and augment mean: they go on beside the network, and only what it waited for costs time. */
+function preparing({ work, epochs }) {
+  if (!work) return null;
+  const who = work.workers ? `${work.workers} worker ${work.workers === 1 ? "process" : "processes"}` : "the training process itself";
+  return note(`Batches were prepared by ${who}: ${duration(work.load / epochs)} of reading and ${duration(work.augment / epochs)} of augmenting an epoch. ` +
+    "The bar has only the part of it that the network waited for, divided in the same proportion.");
 }
 
 function runTab() {

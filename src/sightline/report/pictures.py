@@ -16,7 +16,7 @@ WANTED = (
     ("val_batch*_pred.jpg", "Validation: predictions"),
     ("labels.jpg", "Labels of the training set"),
     ("labels_keypoints.jpg", "Keypoints of the training set"),
-    ("train_batch*.jpg", "Training: as the network sees it"),
+    ("train_batch*.jpg", "Examples: training images as the network sees them"),
 )
 SIDE = 1000  # pixels of the longer side
 QUALITY = 78  # of JPEG; below, thin lines and small letters fray
