@@ -96,8 +96,8 @@ class Browser:
         message, _, self.buffer = self.buffer.partition(b"\0")
         return dict(json.loads(message))
 
-    def open(self, address: str, *, width: int = 1200, dark: bool = False) -> Page:
-        return Page(self, address, width=width, dark=dark)
+    def open(self, address: str, *, width: int = 1200, dark: bool = False, allowed: str | None = None) -> Page:
+        return Page(self, address, width=width, dark=dark, allowed=allowed)
 
     def close(self) -> None:
         os.close(self.send_to)  # Chromium ends with its pipe
@@ -114,12 +114,12 @@ class Page:
 
     Attributes:
         problems: what it said and threw.
-        requests: what it asked for, after itself.
+        requests: what it asked for beside itself and the one address that is allowed.
     """
 
-    def __init__(self, browser: Browser, address: str, *, width: int, dark: bool) -> None:
+    def __init__(self, browser: Browser, address: str, *, width: int, dark: bool, allowed: str | None) -> None:
         self.browser = browser
-        self.address = address
+        self.own = (address.partition("#")[0], allowed)
         self.target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = browser.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -200,8 +200,7 @@ class Page:
     @property
     def requests(self) -> list[str]:
         sent = [facts["request"]["url"] for kind, facts in self._events() if kind == "Network.requestWillBeSent"]
-        own = self.address.partition("#")[0]
-        return [url for url in sent if url.partition("#")[0] != own and not url.startswith("data:")]
+        return [url for url in sent if url.partition("#")[0] not in self.own and not url.startswith("data:")]
 
     def _events(self) -> list[tuple[str, Any]]:
         return [(e["method"], e["params"]) for e in self.browser.events if e.get("sessionId") == self.session]

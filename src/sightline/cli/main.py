@@ -18,6 +18,7 @@ import typer
 from sightline import __version__
 from sightline.cli.doctor import doctor
 from sightline.cli.report import report
+from sightline.cli.watch import watch
 from sightline.config import names, table
 from sightline.config.groups.field import ALL
 from sightline.config.preset import preset_names, preset_text
@@ -44,6 +45,7 @@ EXAMPLES = """Examples:
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
   sightline report runs/detect/train runs/detect/train-2      (one page, side by side)
+  sightline watch runs/detect/train      (the page in a browser, while the run goes on)
 
   sightline compare runs/detect/base-* runs/detect/new-*      (is one recipe better, or is it noise?)
 
@@ -63,6 +65,7 @@ app = typer.Typer(
 
 app.add_typer(doctor, name="doctor")
 app.command()(report)
+app.command(context_settings={"ignore_unknown_options": True})(watch)
 
 
 def complete_settings(incomplete: str) -> Iterator[str]:
@@ -210,7 +213,19 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor", "compare", "report"}
+    commands = {
+        "train",
+        "val",
+        "predict",
+        "run",
+        "settings",
+        "version",
+        "checks",
+        "doctor",
+        "compare",
+        "report",
+        "watch",
+    }
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):

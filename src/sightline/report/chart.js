@@ -59,10 +59,11 @@ function smoothed(points, weight) {
   });
 }
 
-/** Charts that share zoom, smoothing and scale. */
+/** Charts that share zoom, smoothing and scale. It outlives its charts: what is drawn anew looks as it did. */
 class Group {
   constructor() {
     this.charts = [];
+    this.hidden = new Map(); // title of a chart → names of the lines that are not shown
     this.view = null; // [low, high] of x; null shows all
     this.smoothing = 0;
     this.log = false;
@@ -80,13 +81,16 @@ class Group {
 
 class Chart {
   static all = []; // of the tab that is open
+  static dragged = false; // one of them, just now
 
   /**
    * series: [{name, points: [[x, y|null]], colour, dash}]; marks: [{x, severity, text}];
    * options: {group, xName, whole: x are whole numbers, yRange: [low, high]}
    */
   constructor(title, series, marks, options) {
-    Object.assign(this, { title, series, marks, options, group: options.group, hidden: new Set() });
+    Object.assign(this, { title, series, marks, options, group: options.group });
+    if (!this.group.hidden.has(title)) this.group.hidden.set(title, new Set());
+    this.hidden = this.group.hidden.get(title);
     this.element = el("figure", { class: "chart" });
     const heading = el("figcaption", {}, el("b", {}, title));
     if (series.length > 1 || options.legend) heading.append(this.legend());
@@ -106,7 +110,8 @@ class Chart {
   legend() {
     const list = el("span", { class: "legend" });
     for (const line of this.series) {
-      const button = el("button", { type: "button", "aria-pressed": "true", title: "show or hide" });
+      const shown = String(!this.hidden.has(line.name));
+      const button = el("button", { type: "button", "aria-pressed": shown, title: "show or hide" });
       button.append(el("i", { style: `border-top: 3px ${line.dash ? "dotted" : "solid"} ${line.colour}` }), line.name);
       button.addEventListener("click", () => {
         const off = !this.hidden.delete(line.name);
@@ -233,9 +238,15 @@ class Chart {
       const box = this.svg.getBoundingClientRect();
       return Math.max(PAD.left, Math.min(this.width - PAD.right, event.clientX - box.left));
     };
+    const end = () => {
+      start = null;
+      Chart.dragged = false;
+      this.selection.setAttribute("width", 0);
+    };
     this.svg.addEventListener("pointerdown", (event) => {
       if (event.button) return;
       start = at(event);
+      Chart.dragged = true;
       try { this.svg.setPointerCapture(event.pointerId); } catch { /* a pointer that a script made up */ }
     });
     this.svg.addEventListener("pointermove", (event) => {
@@ -248,11 +259,10 @@ class Chart {
       if (start === null) return;
       const [low, high] = [start, at(event)].sort((a, b) => a - b).map((pixel) => this.fromX(pixel));
       const wide = Math.abs(at(event) - start) > 8; // less is a click
-      start = null;
-      this.selection.setAttribute("width", 0);
+      end();
       if (wide) this.group.zoom(this.widened(low, high));
     });
-    this.svg.addEventListener("pointercancel", () => { start = null; this.selection.setAttribute("width", 0); });
+    this.svg.addEventListener("pointercancel", end);
     this.svg.addEventListener("pointerleave", () => { this.cross.replaceChildren(); this.hint.hidden = true; });
     this.svg.addEventListener("dblclick", () => this.group.zoom(null));
   }

@@ -1,11 +1,17 @@
 // What the page shows, built from the JSON in it. Everything from a run is set as text: a class named like an element is text.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
-const RUNS = DATA.runs;
+let DATA = JSON.parse(document.getElementById("data").textContent); // changes only under `sightline watch`
+let RUNS = DATA.runs;
 const MANY = RUNS.length > 1;
 const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8", "--c9", "--c10", "--c11", "--c12"];
-const GROUP = new Group(); // of all curves over epochs
 let current = 0; // the run that is shown where only one can be
+
+// What a reader has set, kept when a tab is built anew: by another visit, or because the run went on.
+const GROUP = new Group(); // of all curves over epochs
+const VALUE_GROUPS = new Map(); // kind of metrics → group of its curves over confidence and recall
+const SORTED = new Map(); // id of a table → [name of the column, whether downwards]
+const SHOWN = new Map(); // title of pictures → kinds of boxes that are drawn
+const FILTER = { text: "", all: false }; // of the settings
 
 const colour = (i) => `var(${COLOURS[i % COLOURS.length]})`;
 const percent = (value) => (value === null || value === undefined ? "–" : `${(value * 100).toFixed(1)}%`);
@@ -36,6 +42,16 @@ function table(columns, rows, options = {}) {
     return line;
   }));
   const key = (row, i) => (row[i] instanceof Object ? row[i].value : row[i]);
+  const sort = (i, down) => {
+    for (const cell of head.children) cell.removeAttribute("aria-sort");
+    head.children[i].setAttribute("aria-sort", down ? "descending" : "ascending");
+    fill([...rows].sort((a, b) => {
+      const [x, y] = [key(a, i), key(b, i)];
+      if (x === null || y === null) return (x === null) - (y === null); // what is not known is last either way
+      const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
+      return down ? -order : order;
+    }));
+  };
   columns.forEach((column, i) => {
     const button = el("button", { type: "button" }, column.name);
     const cell = el("th", column.number ? { class: "number", scope: "col" } : { scope: "col" }, button);
@@ -43,19 +59,15 @@ function table(columns, rows, options = {}) {
       // Numbers are wanted with the largest first, names from A to Z; another click turns it round.
       const before = cell.getAttribute("aria-sort");
       const down = before ? before === "ascending" : Boolean(column.number);
-      for (const other of head.children) other.removeAttribute("aria-sort");
-      cell.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const sorted = [...rows].sort((a, b) => {
-        const [x, y] = [key(a, i), key(b, i)];
-        if (x === null || y === null) return (x === null) - (y === null); // what is not known is last either way
-        const order = typeof x === "number" ? x - y : String(x).localeCompare(String(y), undefined, { numeric: true });
-        return down ? -order : order;
-      });
-      fill(sorted);
+      SORTED.set(options.id, [column.name, down]);
+      sort(i, down);
     });
     head.append(cell);
   });
-  fill(rows);
+  const [name, down] = (options.id && SORTED.get(options.id)) || [];
+  const sorted = columns.findIndex((column) => column.name === name);
+  if (sorted >= 0) sort(sorted, down);
+  else fill(rows);
   const made = el("table", options.id ? { id: options.id } : {}, el("thead", {}, head), body);
   return el("div", { class: "scroll" }, made);
 }
@@ -79,13 +91,13 @@ function head() {
   const title = MANY ? `${RUNS.length} runs` : run.name;
   const line = MANY ? "" : [run.task, run.model, run.data_name].filter(Boolean).join(" · ");
   document.title = `${title} – sightline`;
-  document.getElementById("top").append(
+  document.getElementById("top").replaceChildren(...[
     el("div", { class: "brand" }, el("b", {}, "sightline"), " report"),
     el("h1", {}, title),
     line ? el("p", {}, line) : null,
     MANY ? null : el("p", { class: `state ${over(run) ? "done" : "open"}` }, state(run)),
-  );
-  document.getElementById("foot").append(`Made ${DATA.made} by sightline ${DATA.version}, from ${RUNS.map((r) => r.folder).join(", ")}`);
+  ].filter((part) => part));
+  document.getElementById("foot").replaceChildren(`Made ${DATA.made} by sightline ${DATA.version}, from ${RUNS.map((r) => r.folder).join(", ")}`);
 }
 
 /** Buttons that choose the run which a tab shows. */
@@ -138,7 +150,7 @@ function compared() {
     new Set(RUNS.map((run) => run.settings.find((s) => s.name === name)?.value ?? "–")).size > 1);
   const settingRows = differ.map((name) => [name, ...RUNS.map((run) => run.settings.find((s) => s.name === name)?.value ?? null)]);
   return el("div", {}, section("Side by side", table(columns, rows, { id: "compared" })),
-    section("Settings that differ", differ.length ? table([{ name: "setting" }, ...RUNS.map((r) => ({ name: r.name }))], settingRows) : note("None: any difference is chance, or the code.")));
+    section("Settings that differ", differ.length ? table([{ name: "setting" }, ...RUNS.map((r) => ({ name: r.name }))], settingRows, { id: "differ" }) : note("None: any difference is chance, or the code.")));
 }
 
 // ------------------------------------------------------------------ curves
@@ -256,7 +268,8 @@ function bar(value) {
 }
 
 function valueCurves(found, kind) {
-  const curve = found.curves[kind], group = new Group(), grid = el("div", { class: "charts" });
+  if (!VALUE_GROUPS.has(kind)) VALUE_GROUPS.set(kind, new Group());
+  const curve = found.curves[kind], group = VALUE_GROUPS.get(kind), grid = el("div", { class: "charts" });
   const draw = (title, key, xName, marks) => {
     const lines = [{ name: "all classes", points: curve.x.map((x, i) => [x, curve[key].mean[i]]), colour: "var(--text)" }];
     if (curve.classes.length > 1) curve.classes.forEach((name, c) => lines.push({ name, points: curve.x.map((x, i) => [x, curve[key].classes[c][i]]), colour: colour(c), dash: c >= COLOURS.length ? "2 4" : null }));
@@ -326,7 +339,8 @@ const KINDS = { label: "labels", right: "right", wrong: "wrong", missed: "missed
 
 /** Images with what is labelled and what was predicted drawn over them; each kind can be hidden. */
 function showcase(title, rows) {
-  const grid = el("div", { class: "gallery" }), shown = new Set(["right", "wrong", "missed"]), switches = el("div", { class: "legend" });
+  if (!SHOWN.has(title)) SHOWN.set(title, new Set(["right", "wrong", "missed"]));
+  const grid = el("div", { class: "gallery" }), shown = SHOWN.get(title), switches = el("div", { class: "legend" });
   const fill = () => grid.replaceChildren(...rows.map((row) => {
     const button = el("button", { type: "button", title: "enlarge" }, overlaid(row, shown));
     button.addEventListener("click", () => view(row.name, () => overlaid(row, shown)));
@@ -369,14 +383,17 @@ function gallery(list) {
   for (const picture of list) {
     const image = el("img", { src: picture.uri, alt: `${picture.title}: ${picture.file}`, loading: "lazy", width: picture.width, height: picture.height });
     const button = el("button", { type: "button", title: "enlarge" }, image);
-    button.addEventListener("click", () => view(picture.file, () => el("img", { src: picture.uri, alt: picture.file, width: picture.width, height: picture.height })));
+    button.addEventListener("click", () => view(picture.file, () => el("img", { src: picture.uri, alt: picture.file, width: picture.width, height: picture.height }), picture.file));
     grid.append(el("figure", {}, button, el("figcaption", {}, picture.file)));
   }
   return grid;
 }
 
+/** A file of the run itself, which only whoever serves the page can give. */
+const original = (file, text) => (DATA.every ? el("a", { href: `files/${encodeURIComponent(file)}`, target: "_blank", rel: "noopener" }, text) : null);
+
 /** A picture in full; a click or the wheel makes it larger, dragging its scroll bars moves it. */
-function view(title, make) {
+function view(title, make, file = null) {
   const viewer = document.getElementById("viewer"), inner = make();
   let zoom = 1;
   const base = Math.min(1400, window.innerWidth - 40);
@@ -388,7 +405,7 @@ function view(title, make) {
   frame.addEventListener("wheel", (event) => { event.preventDefault(); resize(event.deltaY < 0 ? 1.2 : 1 / 1.2); }, { passive: false });
   const close = el("button", { type: "button" }, "close");
   close.addEventListener("click", () => viewer.close());
-  viewer.replaceChildren(el("div", { class: "bar" }, el("b", {}, title), el("small", {}, "click or wheel: larger"), close), frame);
+  viewer.replaceChildren(el("div", { class: "bar" }, el("b", {}, title), el("small", {}, "click or wheel: larger"), file && original(file, "as it is on the disk"), close), frame);
   resize(1);
   viewer.showModal();
 }
@@ -433,6 +450,8 @@ function settings() {
   if (!run.settings.length) return [chooser(), note("There is no args.yaml in the run folder.")];
   const filter = el("input", { type: "search", placeholder: "find a setting", "aria-label": "find a setting" });
   const all = el("input", { type: "checkbox", id: "all-settings" });
+  filter.value = FILTER.text;
+  all.checked = FILTER.all;
   const holder = el("div");
   const fill = () => {
     const wanted = filter.value.trim().toLowerCase();
@@ -440,8 +459,8 @@ function settings() {
       .map((s) => [s.name, s.value, s.default, { text: el("span", { class: "origin" }, s.origin), value: s.origin }]);
     holder.replaceChildren(rows.length ? table([{ name: "setting" }, { name: "value" }, { name: "default" }, { name: "origin" }], rows, { id: "settings" }) : note("No setting fits."));
   };
-  filter.addEventListener("input", fill);
-  all.addEventListener("change", fill);
+  filter.addEventListener("input", () => { FILTER.text = filter.value; fill(); });
+  all.addEventListener("change", () => { FILTER.all = all.checked; fill(); });
   fill();
   return [chooser(), el("div", { class: "controls" }, filter, el("label", { for: "all-settings" }, all, " also those at their default")), holder];
 }
@@ -481,6 +500,7 @@ function runTab() {
     list.append(el("div", {}, el("b", {}, row.title), el("small", {}, row.what), el("pre", {}, code), copy));
   }
   const parts = [chooser(), section("Commands", run.environment?.folder ? note(`Started in ${run.environment.folder}; relative paths are below it.`) : null, list), timing(run, false)];
+  if (DATA.every) parts.push(section("Files", el("p", { class: "files" }, ...["results.csv", "events.jsonl", "args.yaml"].map((file) => original(file, file)))));
   const facts = Object.entries(run.environment ?? {}).filter(([, value]) => value !== null);
   if (facts.length) parts.push(section("Environment", table([{ name: "what" }, { name: "value" }], facts.map(([name, value]) => [name.replace(/_/g, " "), String(value)]), { id: "environment" })));
   return parts;
@@ -494,14 +514,53 @@ function refresh() {
   const open = decodeURIComponent(location.hash.slice(1)).toLowerCase();
   const [name, build] = TABS.find(([title]) => title.toLowerCase() === open) ?? TABS[0];
   for (const tab of document.getElementById("tabs").children) tab.setAttribute("aria-selected", String(tab.textContent === name));
-  GROUP.charts = [];
+  for (const group of [GROUP, ...VALUE_GROUPS.values()]) group.charts = [];
   Chart.all = [];
   document.getElementById("main").replaceChildren(...build().filter((part) => part));
   document.getElementById("main").dataset.tab = name;
   for (const chart of Chart.all) chart.draw(); // now that they have a width
 }
 
+// ------------------------------------------------------------------ the run goes on: `sightline watch` serves this page
+
+/** Ask for what is new every few seconds, and show it where the reader is. */
+function follow() {
+  const light = el("p", { class: "state live" }, "live");
+  let tag = DATA.tag, next = null;
+  const look = async () => {
+    try {
+      if (document.hidden) return; // nobody looks, so the machine may train
+      const answer = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      if (answer.status === 503) throw new Error(await answer.text());
+      if (answer.status === 200) [tag, next] = [answer.headers.get("ETag"), await answer.json()];
+      light.textContent = "live";
+    } catch (error) {
+      light.textContent = error instanceof TypeError ? "sightline watch has ended; this is what it knew last" : error.message;
+    } finally {
+      light.classList.toggle("lost", light.textContent !== "live");
+      if (next && !busy()) {
+        [DATA, RUNS, next] = [next, next.runs, null];
+        head();
+        rebuild();
+      }
+      document.getElementById("top").append(light);
+      setTimeout(look, DATA.every * 1000);
+    }
+  };
+  look();
+}
+
+/** Whether the reader is in the middle of something that new elements would take out of their hands. */
+const busy = () => Chart.dragged || document.activeElement?.type === "search" || !getSelection().isCollapsed;
+
+function rebuild() {
+  const place = scrollY;
+  refresh();
+  scrollTo(0, place);
+}
+
 head();
 for (const [name] of TABS) document.getElementById("tabs").append(el("a", { role: "tab", href: `#${name.toLowerCase()}` }, name));
 addEventListener("hashchange", refresh);
 refresh();
+if (DATA.every) follow();

@@ -16,7 +16,7 @@ from sightline.report.collect import collect, run_folder
 
 NAME = "report.html"
 BUDGET = 3_000_000  # bytes that a page may have, so that it can be mailed and opened on a phone
-FOR_NUMBERS = 900_000  # of them, kept free for tables and curves; pictures get the rest
+FOR_PICTURES = 2_100_000  # of them; the rest is kept free for tables and curves
 RUNS_AT_MOST = 12  # more have no colours that could be told apart
 
 
@@ -37,25 +37,46 @@ def write_report(folders: Sequence[str | Path], target: Path | None = None) -> P
         raise UsageError(f"A report is about 1 to {RUNS_AT_MOST} runs, not {len(folders)}. Name their folders.")
     places = list(dict.fromkeys(run_folder(folder) for folder in folders))
     target = places[0] / NAME if target is None else Path(target)
-    text = page([collect(place, picture_bytes=(BUDGET - FOR_NUMBERS) // len(places)) for place in places])
+    text = page(data_of([collect(place, picture_bytes=FOR_PICTURES // len(places)) for place in places]))
     with atomic_write(target, "w", durable=False, encoding="utf-8") as file:
         file.write(text)
     return target
 
 
-def page(runs: Sequence[dict[str, Any]]) -> str:
-    """The HTML of these runs (from `collect`), without a byte from elsewhere."""
-    here = files("sightline.report")
+def data_of(runs: Sequence[dict[str, Any]], **more: Any) -> str:
+    """What the page is told, as JSON.
+
+    Args:
+        runs: from `collect`.
+        more: `every` and `tag` of a page that is served: seconds between two looks, and the state that it shows.
+    """
     made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    data = json.dumps({"runs": list(runs), "made": made, "version": __version__}, allow_nan=False, ensure_ascii=False)
+    facts = {"runs": list(runs), "made": made, "version": __version__, **more}
+    return json.dumps(facts, allow_nan=False, ensure_ascii=False)
+
+
+def page(data: str, *, live: bool = False) -> str:
+    """The HTML that shows the data, without a byte from elsewhere.
+
+    Args:
+        data: from `data_of`.
+        live: whether it may ask whoever served it for newer data; nothing else is ever allowed.
+    """
+    here = files("sightline.report")
     style = (here / "page.css").read_text(encoding="utf-8")
     code = "\n".join((here / name).read_text(encoding="utf-8") for name in ("chart.js", "page.js"))
     text = (here / "page.html").read_text(encoding="utf-8")
     # Each mark stands once and in this order, so that what is put in is not searched again.
-    head, text = text.split("{{style}}")
-    middle, text = text.split("{{data}}")
-    before_code, tail = text.split("{{code}}")
-    return "".join([head, style, middle, as_script_data(data), before_code, code, tail])
+    parts = []
+    for mark, content in (
+        ("connect", "'self'" if live else "'none'"),
+        ("style", style),
+        ("data", as_script_data(data)),
+        ("code", code),
+    ):
+        before, text = text.split(f"{{{{{mark}}}}}")
+        parts += [before, content]
+    return "".join([*parts, text])
 
 
 def as_script_data(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def data_uri(jpeg: bytes) -> str:
 
 def _embedded(file: Path) -> dict[str, Any] | None:
     """The picture with sides of at most `SIDE`; None where it cannot be read."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    made = _reduced(file, status.st_mtime_ns, status.st_size)
+    return None if made is None else dict(made)
+
+
+@lru_cache(maxsize=64)
+def _reduced(file: Path, _changed: int, _bytes: int) -> dict[str, Any] | None:
+    """Remembered for as long as the file is the same: a page that is watched is made again and again."""
     try:
         picture = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_COLOR)
     except (OSError, cv2.error):
