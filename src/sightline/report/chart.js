@@ -43,7 +43,7 @@ function logTicks(low, high) {
 function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1).replace("e+", "e").replace(".0e", "e");
+  if (size !== 0 && (size < 1e-4 || size >= 1e5)) return value.toExponential(1).replace("e+", "e").replace(".0e", "e");
   return String(Number(value.toPrecision(size >= 100 ? 4 : 3)));
 }
 
@@ -187,8 +187,8 @@ class Chart {
     this.svg.append(box, area);
     for (const mark of this.marks.filter((m) => m.x >= this.x[0] && m.x <= this.x[1])) this.drawMark(area, mark);
     for (const line of this.lines) {
-      if (this.group.smoothing) area.append(this.path(line.raw, line, "raw"));
-      area.append(this.path(line.shown, line, "line"));
+      if (this.group.smoothing) area.append(...this.paths(line.raw, line, "raw"));
+      area.append(...this.paths(line.shown, line, "line"));
     }
     this.cross = svg("g", { class: "cross" });
     this.selection = svg("rect", { class: "selection", y: PAD.top, height: HEIGHT - PAD.top - PAD.bottom, width: 0 });
@@ -219,17 +219,18 @@ class Chart {
     area.append(svg("path", { class: `mark ${mark.severity}`, d: `M${x - 5},${PAD.top - 9}h10l-5,9z` }));
   }
 
-  path(points, line, kind) {
+  /** The line, and dots for values without neighbours, which would not be seen as a line. */
+  paths(points, line, kind) {
     let d = "", pen = false, dots = "";
     points.forEach(([x, y], i) => {
       if (y === null) { pen = false; return; }
       const at = `${this.toX(x).toFixed(1)},${this.toY(y).toFixed(1)}`;
       d += (pen ? "L" : "M") + at;
-      // A value without neighbours would not be seen as a line.
       if (!pen && (i + 1 >= points.length || points[i + 1][1] === null)) dots += `M${at}h0.1`;
       pen = true;
     });
-    return svg("path", { class: kind, d: d + dots, stroke: line.colour, "stroke-dasharray": line.dash || "none" });
+    const path = svg("path", { class: kind, d, stroke: line.colour, "stroke-dasharray": line.dash || "none" });
+    return dots ? [path, svg("path", { class: `dots ${kind}`, d: dots, stroke: line.colour })] : [path];
   }
 
   listen() {

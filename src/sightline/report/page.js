@@ -21,6 +21,7 @@ const plain = (name) => name.replace(/^metrics\//, "").replace(/\(B\)$/, "").rep
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
   const minutes = Math.round(seconds / 60);
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
@@ -426,20 +427,23 @@ function dataTab() {
     });
     parts.push(section("Objects of each class, training", table([{ name: "class" }, { name: "objects", number: true }, { name: "part", number: true }], rows, { id: "balance" })));
   }
-  if (data?.sides) parts.push(section("How large objects are", histogram(data.sides, data.side_edges, "side in pixels of the network input"), note(data.text ?? "")));
-  if (data?.per_image) parts.push(section("Objects in an image", histogram(data.per_image, data.per_image_edges, "objects")));
+  if (data?.sides) parts.push(section("How large objects are", histogram(data.sides, data.side_edges, "√(width × height) in pixels of the network input", (low, high) => `${low}–${high}`), note(data.text ?? "")));
+  if (data?.per_image) parts.push(section("Objects in an image", histogram(data.per_image, data.per_image_edges, "objects", (low, high) => (high - low > 1 ? `${low}–${high - 1}` : String(low)))));
   const of = run.pictures.shown.filter((p) => OF_TRAINING.test(p.title));
   for (const title of new Set(of.map((p) => p.title))) parts.push(section(title, gallery(of.filter((p) => p.title === title))));
   if (parts.length === 1) parts.push(note("This run recorded nothing about its data."));
   return parts;
 }
 
-/** Bars: counts between edges. */
-function histogram(counts, edges, name) {
+/** Bars: counts between edges; `label` says what lies between two of them. */
+function histogram(counts, edges, name, label) {
   const used = counts.length - [...counts].reverse().findIndex((n) => n > 0); // empty bars at the end say nothing
   counts = counts.slice(0, used);
   const most = Math.max(...counts, 1), list = el("div", { class: "histogram", role: "img", "aria-label": name });
-  counts.forEach((count, i) => list.append(el("div", { title: `${short(edges[i])} to ${short(edges[i + 1])}: ${count}` }, el("i", { style: `height: ${(100 * count) / most}%` }), el("span", {}, short(edges[i])))));
+  counts.forEach((count, i) => {
+    const between = label(edges[i], edges[i + 1]);
+    list.append(el("div", { title: `${between}: ${count}` }, el("i", { style: `height: ${(100 * count) / most}%` }), el("span", {}, between)));
+  });
   return el("figure", { class: "bars" }, list, el("figcaption", {}, name));
 }
 
@@ -513,7 +517,10 @@ const TABS = [["Overview", overview], ["Curves", curves], ["Validation", validat
 function refresh() {
   const open = decodeURIComponent(location.hash.slice(1)).toLowerCase();
   const [name, build] = TABS.find(([title]) => title.toLowerCase() === open) ?? TABS[0];
-  for (const tab of document.getElementById("tabs").children) tab.setAttribute("aria-selected", String(tab.textContent === name));
+  const tabs = document.getElementById("tabs");
+  for (const tab of tabs.children) tab.setAttribute("aria-selected", String(tab.textContent === name));
+  const chosen = tabs.querySelector('[aria-selected="true"]'); // on a phone the row of tabs is wider than the window
+  tabs.scrollLeft = chosen.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - chosen.offsetWidth) / 2;
   for (const group of [GROUP, ...VALUE_GROUPS.values()]) group.charts = [];
   Chart.all = [];
   document.getElementById("main").replaceChildren(...build().filter((part) => part));
