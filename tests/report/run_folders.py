@@ -64,7 +64,7 @@ def validation(names: dict[int, str]) -> dict[str, Any]:
         confusion.update(overlap, scores, classes, labels)
     metrics.compute()
     metrics.confusion_matrix = confusion
-    return record_of(metrics, images=2, speed={"inference": 1.5})
+    return record_of(metrics, images=2, speed={"inference": 1.5}, conf=0.25)
 
 
 def showcase(name: str) -> Showcase:

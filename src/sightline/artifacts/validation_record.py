@@ -44,19 +44,21 @@ def read_validation(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get("version") == VERSION else None
 
 
-def record_of(metrics: Any, *, images: int, speed: Mapping[str, float]) -> dict[str, Any]:
+def record_of(metrics: Any, *, images: int, speed: Mapping[str, float], conf: float | None = None) -> dict[str, Any]:
     """Numbers of a metrics object (`metrics.detect.DetMetrics` or a child of it).
 
     Args:
         metrics: after `compute`.
         images: that were validated.
         speed: milliseconds an image by stage.
+        conf: from which score on predictions count in the confusion matrix and in the best and worst images.
     """
     names: Mapping[int, str] = metrics.names
     classes = [int(number) for number in metrics.ap_class_index]
     order = sorted(range(len(classes)), key=lambda i: -int(metrics.nt_per_class[classes[i]]))[:CLASSES_WITH_CURVES]
     return {
         "images": images,
+        "conf": conf,
         "metrics": {name: _number(value) for name, value in metrics.results_dict.items()},
         "speed": {stage: _number(value) for stage, value in speed.items()},
         "classes": [_class_row(metrics, names, classes, number) for number in sorted(names)],

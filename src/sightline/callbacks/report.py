@@ -107,7 +107,8 @@ class WriteReport(Callback):
         validator = trainer.validator
         if hasattr(getattr(validator, "metrics", None), "kinds"):  # else a user's own metrics
             with _harmless("validation.json"):
-                record = record_of(validator.metrics, images=validator.seen, speed=validator.speed)
+                conf = getattr(validator, "confusion_conf", None)
+                record = record_of(validator.metrics, images=validator.seen, speed=validator.speed, conf=conf)
                 showcase = getattr(validator, "showcase", None)
                 write_validation(trainer.save_dir, {**record, "showcase": [] if showcase is None else showcase.rows()})
 

@@ -117,7 +117,7 @@ function chooser() {
 // ------------------------------------------------------------------ overview
 
 function overview() {
-  if (MANY) return [compared(), section("Best epochs", metricCharts("metrics/mAP50-95"))];
+  if (MANY) return [compared(), section("Curves", metricCharts("metrics/mAP50-95"))];
   const run = RUNS[0];
   const cards = el("div", { class: "cards" });
   for (const [name, value] of main(run)) cards.append(card(plain(name), score(value), run.validation ? "of best.pt, after the run" : "at the best epoch"));
@@ -250,7 +250,7 @@ function validation() {
   const run = RUNS[current], found = run.validation;
   if (!found) return [chooser(), note("This run has no final validation yet (validation.json): it was interrupted, goes on, or ran before reports had tables by class.")];
   const kinds = Object.keys(found.curves);
-  return [chooser(), section(`By class, ${found.images} images`, classTable(found, kinds)), ...kinds.map((kind) => valueCurves(found, kind)), confusion(found.confusion)];
+  return [chooser(), section(`By class, ${found.images} images`, classTable(found, kinds)), ...kinds.map((kind) => valueCurves(found, kind)), confusion(found.confusion, found.conf)];
 }
 
 function classTable(found, kinds) {
@@ -287,7 +287,7 @@ function valueCurves(found, kind) {
 
 const MATRIX_SHOWN = 40; // classes; more cells could not be read
 
-function confusion(found) {
+function confusion(found, conf) {
   if (!found) return null;
   const names = [...found.names, "background"], n = names.length;
   const sums = names.map((_, column) => found.matrix.reduce((sum, row) => sum + row[column], 0));
@@ -297,7 +297,7 @@ function confusion(found) {
   const said = ([i, j, count]) => (i === n - 1 ? [`${names[j]} missed`, count, count / sums[j]] : j === n - 1 ? [`${names[i]} seen where nothing is`, count, null] : [`${names[j]} taken for ${names[i]}`, count, count / sums[j]]);
   const worst = table([{ name: "mistake" }, { name: "times", number: true }, { name: "of the class", number: true }],
     pairs.slice(0, 15).map((pair) => { const [text, count, part] = said(pair); return [text, count, { text: percent(part), value: part }]; }), { id: "mistakes" });
-  const parts = [note("At confidence 0.25 and IoU 0.45. Columns are what is there, rows what was predicted; background: missed, or invented.")];
+  const parts = [note(`From confidence ${short(conf)}. Columns are what is there, rows what was predicted; background: missed, or invented.`)];
   if (n - 1 <= MATRIX_SHOWN) {
     const grid = el("table", { class: "matrix" }), top = el("tr", {}, el("th", {}, ""));
     names.forEach((name) => top.append(el("th", { scope: "col", title: name }, el("span", {}, name))));
@@ -359,7 +359,7 @@ function showcase(title, rows) {
     switches.append(button);
   }
   fill();
-  return section(title, note("At confidence 0.25: a right box overlaps an object of its class by more than half."), switches, grid);
+  return section(title, note(`From confidence ${short(RUNS[current].validation.conf)}: a right box overlaps an object of its class by more than half.`), switches, grid);
 }
 
 function overlaid(row, shown) {

@@ -83,6 +83,11 @@ class DetectionValidator(BaseValidator):
         """File name → precision, recall, f1, tp, fp, fn of that image; see `Metric.image_metrics`."""
         return self.metrics.box.image_metrics
 
+    @property
+    def confusion_conf(self) -> float:
+        """From which score on a prediction counts in the confusion matrix and in pictures of mistakes."""
+        return CONFUSION_CONF if self.args.conf is None else self.conf
+
     # ------------------------------------------------------------------ before the first batch
 
     def build_loader(self, stride: int, device: torch.device) -> Any:
@@ -278,8 +283,9 @@ class DetectionValidator(BaseValidator):
             target_cls=true,
             path=path,
         )
-        conf = CONFUSION_CONF if self.args.conf is None else self.conf
-        self.confusion_matrix.update(overlap, scores, predicted, true, conf=conf, iou_threshold=CONFUSION_IOU)
+        self.confusion_matrix.update(
+            overlap, scores, predicted, true, conf=self.confusion_conf, iou_threshold=CONFUSION_IOU
+        )
         if self._coco is not None:
             self.pred_to_json(prediction, truth, batch, i)
         if self.args.save_txt and not self.training:
@@ -463,7 +469,7 @@ class DetectionValidator(BaseValidator):
             true_boxes=truth["bboxes"].numpy(),
             true_classes=truth["cls"].numpy(),
             overlap=overlap,
-            conf=CONFUSION_CONF if self.args.conf is None else self.conf,
+            conf=self.confusion_conf,
             keypoints=prediction["keypoints"].numpy() if "keypoints" in prediction else None,
             true_keypoints=truth["keypoints"].numpy() if "keypoints" in truth else None,
         )
@@ -477,8 +483,7 @@ class DetectionValidator(BaseValidator):
         i: int,
     ) -> None:
         assert self.showcase is not None
-        conf = CONFUSION_CONF if self.args.conf is None else self.conf
-        file = self._below_root(str(batch["im_file"][i]))
+        file, conf = self._below_root(str(batch["im_file"][i])), self.confusion_conf
         exhibit(self.showcase, prediction, truth, overlap, batch, i, names=self.names, file=file, conf=conf)
 
     def _below_root(self, path: str) -> str:
