@@ -185,7 +185,7 @@ class Chart {
     box.append(svg("rect", { x: PAD.left, y: 0, width: Math.max(this.width - PAD.left - PAD.right, 1), height: HEIGHT }));
     const area = svg("g", { "clip-path": `url(#${clip})` });
     this.svg.append(box, area);
-    for (const mark of this.marks.filter((m) => m.x >= this.x[0] && m.x <= this.x[1])) this.drawMark(area, mark);
+    for (const mark of this.marks.filter((m) => m.x >= this.x[0] && m.x <= this.x[1])) this.drawMark(mark);
     for (const line of this.lines) {
       if (this.group.smoothing) area.append(...this.paths(line.raw, line, "raw"));
       area.append(...this.paths(line.shown, line, "line"));
@@ -213,10 +213,10 @@ class Chart {
     this.svg.append(svg("text", { class: "tick", x: (PAD.left + right) / 2, y: bottom + 33, "text-anchor": "middle" }, this.options.xName));
   }
 
-  drawMark(area, mark) {
+  drawMark(mark) {
     const x = this.toX(mark.x);
-    area.append(svg("line", { class: `mark ${mark.severity}`, x1: x, x2: x, y1: PAD.top, y2: HEIGHT - PAD.bottom }));
-    area.append(svg("path", { class: `mark ${mark.severity}`, d: `M${x - 5},${PAD.top - 9}h10l-5,9z` }));
+    this.svg.append(svg("line", { class: `mark ${mark.severity}`, x1: x, x2: x, y1: PAD.top, y2: HEIGHT - PAD.bottom }));
+    this.svg.append(svg("path", { class: `mark ${mark.severity}`, d: `M${x - 5},${PAD.top - 9}h10l-5,9z` }));
   }
 
   /** The line, and dots for values without neighbours, which would not be seen as a line. */

@@ -20,6 +20,7 @@ const plain = (name) => name.replace(/^metrics\//, "").replace(/\(B\)$/, "").rep
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
   if (seconds < 600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
   const minutes = Math.round(seconds / 60);
@@ -285,6 +286,9 @@ function valueCurves(found, kind) {
   return section(title, note(`Best F1 at confidence ${score(curve.best_conf)}: predict conf=${score(curve.best_conf)} shows that balance.`), grid);
 }
 
+/** Which predictions count; a user's own validator need not say. */
+const from = (conf) => (typeof conf === "number" ? `Predictions from confidence ${short(conf)} count. ` : "");
+
 const MATRIX_SHOWN = 40; // classes; more cells could not be read
 
 function confusion(found, conf) {
@@ -297,7 +301,7 @@ function confusion(found, conf) {
   const said = ([i, j, count]) => (i === n - 1 ? [`${names[j]} missed`, count, count / sums[j]] : j === n - 1 ? [`${names[i]} seen where nothing is`, count, null] : [`${names[j]} taken for ${names[i]}`, count, count / sums[j]]);
   const worst = table([{ name: "mistake" }, { name: "times", number: true }, { name: "of the class", number: true }],
     pairs.slice(0, 15).map((pair) => { const [text, count, part] = said(pair); return [text, count, { text: percent(part), value: part }]; }), { id: "mistakes" });
-  const parts = [note(`From confidence ${short(conf)}. Columns are what is there, rows what was predicted; background: missed, or invented.`)];
+  const parts = [note(`${from(conf)}Columns are what is there, rows what was predicted; background: missed, or invented.`)];
   if (n - 1 <= MATRIX_SHOWN) {
     const grid = el("table", { class: "matrix" }), top = el("tr", {}, el("th", {}, ""));
     names.forEach((name) => top.append(el("th", { scope: "col", title: name }, el("span", {}, name))));
@@ -359,7 +363,7 @@ function showcase(title, rows) {
     switches.append(button);
   }
   fill();
-  return section(title, note(`From confidence ${short(RUNS[current].validation.conf)}: a right box overlaps an object of its class by more than half.`), switches, grid);
+  return section(title, note(`${from(RUNS[current].validation?.conf)}A right box overlaps an object of its class by more than half.`), switches, grid);
 }
 
 function overlaid(row, shown) {
