@@ -295,6 +295,13 @@ def test_the_page_follows_the_run_and_stays_where_the_reader_is(browser: Browser
         assert page.run('return find("#classes th:nth-child(3)").getAttribute("aria-sort");') == "ascending"
         assert page.run('return find(".live").textContent;') == "live"
 
+        page.run('getSelection().selectAllChildren(find("#classes"));')  # to be copied, so it must not vanish
+        add_epoch(folder, 8, 0.8)
+        page.run('await until(() => find(".live").textContent.includes("waits"));')
+        assert page.run('return getSelection().toString().includes("beta");')
+        page.run("getSelection().removeAllRanges();")
+        page.run('await until(() => find(".state").textContent.startsWith("all 8 epochs"));')
+
 
 def test_the_page_says_when_nobody_answers_any_more(browser: Browser, folder: Path):
     with serving(folder) as server:

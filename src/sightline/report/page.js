@@ -539,21 +539,22 @@ function follow() {
   const light = el("p", { class: "state live" }, "live");
   let tag = DATA.tag, next = null;
   const look = async () => {
+    let lost = "";
     try {
       if (document.hidden) return; // nobody looks, so the machine may train
       const answer = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
-      if (answer.status === 503) throw new Error(await answer.text());
       if (answer.status === 200) [tag, next] = [answer.headers.get("ETag"), await answer.json()];
-      light.textContent = "live";
-    } catch (error) {
-      light.textContent = error instanceof TypeError ? "sightline watch has ended; this is what it knew last" : error.message;
+      else if (answer.status !== 304) lost = await answer.text();
+    } catch {
+      lost = "sightline watch has ended; this is what it knew last";
     } finally {
-      light.classList.toggle("lost", light.textContent !== "live");
       if (next && !busy()) {
         [DATA, RUNS, next] = [next, next.runs, null];
         head();
         rebuild();
       }
+      light.textContent = lost || (next ? "live, but waits while you drag, type or have text selected" : "live");
+      light.classList.toggle("lost", lost !== "");
       document.getElementById("top").append(light);
       setTimeout(look, DATA.every * 1000);
     }
