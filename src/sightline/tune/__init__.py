@@ -1,0 +1,1 @@
+"""Finding settings: many short runs of train, and what they say."""
