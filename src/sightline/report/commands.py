@@ -9,8 +9,8 @@ from typing import Any
 
 from sightline.report.settings_file import DEFAULT, RunSetting
 
-# Where a run goes and what it goes on from are no part of its recipe; `mode` and `task` stand before the settings.
-NO_RECIPE = frozenset({"save_dir", "project", "name", "exist_ok", "resume", "mode", "task", "cfg"})
+# Where a run goes and what it goes on from are no part of its recipe; the mode stands before the settings.
+NO_RECIPE = frozenset({"save_dir", "project", "name", "exist_ok", "resume", "mode", "cfg"})
 DECIDED_BY_THE_RUN = ("auto", DEFAULT)  # comes out the same without being said
 
 

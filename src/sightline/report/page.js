@@ -148,11 +148,14 @@ function compared() {
     return [{ text: name, value: run.name }, run.epochs, run.best?.epoch ?? null,
       ...names.map((n) => ({ text: score(values[n]), value: values[n] ?? null })), { text: duration(run.seconds), value: run.seconds }];
   });
-  const differ = [...new Set(RUNS.flatMap((run) => run.settings.map((s) => s.name)))].filter((name) => name !== "save_dir" && name !== "name" &&
-    new Set(RUNS.map((run) => run.settings.find((s) => s.name === name)?.value ?? "–")).size > 1);
-  const settingRows = differ.map((name) => [name, ...RUNS.map((run) => run.settings.find((s) => s.name === name)?.value ?? null)]);
+  const all = RUNS.map((run) => new Map(run.settings.map((s) => [s.name, s])));
+  const defaults = new Map(RUNS.flatMap((run) => run.settings.map((s) => [s.name, s.default])));
+  // A run of an older version did as the default of a setting says that came later; one without args.yaml is unknown.
+  const value = (settings, name) => (settings.size ? (settings.get(name)?.value ?? defaults.get(name)) : null);
+  const settingRows = [...defaults.keys()].filter((name) => name !== "save_dir" && name !== "name")
+    .map((name) => [name, ...all.map((settings) => value(settings, name))]).filter(([, ...values]) => new Set(values).size > 1);
   return el("div", {}, section("Side by side", table(columns, rows, { id: "compared" })),
-    section("Settings that differ", differ.length ? table([{ name: "setting" }, ...RUNS.map((r) => ({ name: r.name }))], settingRows, { id: "differ" }) : note("None: any difference is chance, or the code.")));
+    section("Settings that differ", settingRows.length ? table([{ name: "setting" }, ...RUNS.map((r) => ({ name: r.name }))], settingRows, { id: "differ" }) : note("None: any difference is chance, or the code.")));
 }
 
 // ------------------------------------------------------------------ curves
