@@ -127,7 +127,7 @@ def test_several_runs_stand_side_by_side(browser: Browser, tmp_path: Path):
     with browser.open(write_report(runs, tmp_path / "both.html").as_uri()) as page:
         rows = page.run('return all("#compared tbody tr").map((row) => row.children[0].textContent);')
         assert rows == ["one", "two"]
-        # The one setting that differs, with both values; the other run is of a version that did not have `patience` yet.
+        # What differs, with both values. The first run is of a version that did not have `patience` yet.
         differ = 'return all("#differ tbody tr").map((row) => [...row.children].map((cell) => cell.textContent));'
         assert page.run(differ) == [["lr0", "0.01", "0.02"]]
         page.run('await tab("Curves");')
