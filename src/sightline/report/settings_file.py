@@ -34,7 +34,7 @@ def read_settings(file: Path) -> list[RunSetting]:
         return []
     if not isinstance(values, dict):
         return []
-    origins = dict(match.groups() for line in text.splitlines() if (match := ORIGIN.match(line)))
+    origins = {match[1]: match[2] for line in text.splitlines() if (match := ORIGIN.match(line))}
     return [
         RunSetting(str(name), value, DEFAULTS.get(str(name)), origins.get(str(name), DEFAULT))
         for name, value in values.items()
