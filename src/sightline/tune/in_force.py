@@ -236,7 +236,7 @@ def _by_rule(name: str, space: Space, probe: Probe) -> str:
         return _of_schedule(name, base)
     if name == "repeat_factor" and base.rect:
         return "rect=True keeps images in fixed batches"
-    if name in ("unfreeze_epoch", "freeze_bn") and "freeze" not in space and base.freeze in (None, 0, []):
+    if name == "unfreeze_epoch" and "freeze" not in space and base.freeze in (None, 0, []):
         return "freeze is not set: nothing is frozen"
     return ""
 

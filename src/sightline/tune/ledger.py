@@ -195,8 +195,13 @@ class Ledger:
         given_up = self.study.user_attrs.get(GIVEN_UP, {})
         return [_row(trial, given_up.get(str(trial.number))) for trial in self._counted()]
 
-    def ended(self) -> int:
-        return sum(row.state != RUNNING for row in self.rows())
+    def ended(self) -> list[int]:
+        """Numbers of the trials that have ended."""
+        return [row.number for row in self.rows() if row.state != RUNNING]
+
+    def left_to_take(self) -> int:
+        """Trials that nobody has begun yet."""
+        return max(self.plan.options.trials - len(self._counted()), 0)
 
     def importances(self) -> dict[str, float]:
         """Setting → share of the differences between trials that it explains; {} where there are too few.

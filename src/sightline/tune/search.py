@@ -58,13 +58,12 @@ def prepare(
     settings = settings.copy()
     wanted, called = read_space(space)
     built_in = space is None
+    check_names(wanted)
     left_out: dict[str, str] = {}
     fixed = [name for name in wanted if settings.is_user_set(name) and settings.origin(name) not in RECIPES]
     if fixed and not built_in:
         said = ", ".join(f"{name}={getattr(settings, name)} ({settings.origin(name)})" for name in fixed)
         raise SettingValueError(f"{said}: set, and in the space as well ({called}). Leave out one of them.")
-    if not built_in:
-        check_names(wanted)
     for name in fixed:
         left_out[name] = f"you set {name}={getattr(settings, name)}"
         del wanted[name]
@@ -180,7 +179,7 @@ def run_study(plan: Plan, run: RunTrial) -> TuneResult:
     again = ledger.recover()
     if ledger.ended() or again:
         LOGGER.info(
-            f"{ledger.ended()} of {plan.options.trials} trials are there already"
+            f"{len(ledger.ended())} of {plan.options.trials} trials are there already"
             + (f"; {again} that were interrupted go on" if again else "")
         )
     try:
@@ -247,15 +246,19 @@ def after_trial(plan: Plan, ledger: Ledger, number: int) -> TuneResult:
         TrainingError: the first trials have all failed for one reason.
     """
     result = write(plan, ledger)
-    row = next(row for row in result.rows if row.number == number)
-    best = result.best
+    say_outcome(plan, next(row for row in result.rows if row.number == number), result.rows)
+    stop_if_all_fail(result.rows)
+    return result
+
+
+def say_outcome(plan: Plan, row: Row, rows: list[Row]) -> None:
+    """One line on a trial that has ended."""
+    best = TuneResult(plan.folder, rows).best
     so_far = "" if best is None else f"; best so far {best.fitness:.4f} (trial {best.number})"
     how = f"failed: {row.reason}" if row.state == FAILED else f"fitness {row.fitness:.4f}"
     early = f", ended early after {row.epochs} of {plan.settings.epochs} epochs" if row.state == "pruned" else ""
     tell = LOGGER.warning if row.state == FAILED else LOGGER.info
-    tell(f"trial {number}: {how}{early}{so_far}")
-    stop_if_all_fail(result.rows)
-    return result
+    tell(f"trial {row.number}: {how}{early}{so_far}")
 
 
 def stop_if_all_fail(rows: list[Row]) -> None:
