@@ -15,6 +15,7 @@ OWN = (
     *("trials", "method", "engine", "pruner", "parallel", "gpu_per_trial", "cpu_per_trial", "grace_period", "address"),
     *("space", "iterations", "use_ray", "resume"),
 )
+TEXT = ("space", "address", "method", "engine", "pruner")  # where none is a word, not nothing
 EXAMPLE = "sightline tune model=yolo26n.yaml data=cells.yaml epochs=20 trials=30"
 
 
@@ -59,7 +60,7 @@ def _own(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         elif name in own:
             raise UsageError(f"{name} is given twice: {own[name]} and {value}. Keep one.")
         else:
-            own[name] = value if name in ("space", "address") else smart_value(value)
+            own[name] = value if name in TEXT else smart_value(value)
     return own, rest
 
 

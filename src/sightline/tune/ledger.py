@@ -94,6 +94,7 @@ class Ledger:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._open: dict[int, Any] = {}  # trials of this process
+        self._curves: dict[int, dict[int, float]] = {}  # what these have reported
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         database = plan.folder.absolute() / FILE
         is_new = not database.exists()
@@ -128,14 +129,20 @@ class Ledger:
             folder = trial.user_attrs.get("folder") or self.plan.folder_of(trial.number).name
             trial.set_user_attr("folder", folder)
             trial.set_user_attr("process", _this_process())
-            self._open[trial.number] = trial
+            self._open[trial.number], self._curves[trial.number] = trial, {}
             return Ticket(trial.number, values, self.plan.folder / folder)
 
     def report(self, number: int, epoch: int, fitness: float) -> bool:
         """Note the fitness of an epoch (from 0); returns whether the trial should end."""
         trial = self._open[number]
-        trial.report(fitness, epoch)
+        if epoch not in self._curves[number]:
+            trial.report(fitness, epoch)
+            self._curves[number][epoch] = fitness
         return bool(self.plan.options.pruner != "none" and trial.should_prune())
+
+    def best_of(self, number: int) -> float:
+        """The best fitness that a trial of this process has reported; NaN for none."""
+        return max(self._curves[number].values(), default=math.nan)
 
     def reported(self, number: int) -> dict[int, float]:
         """Epoch → fitness of what is known of a trial, also from before it was interrupted."""
@@ -150,7 +157,7 @@ class Ledger:
                 self.study.tell(number, outcome.fitness)
             else:
                 self.study.tell(number, state=TrialState.FAIL if outcome.state == FAILED else TrialState.PRUNED)
-            del self._open[number]
+            del self._open[number], self._curves[number]
 
     # ------------------------------------------------------------------ what a killed process left
 

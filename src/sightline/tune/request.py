@@ -41,6 +41,8 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if rest.get("iterations") is not None:
         iterations = rest.pop("iterations")
         _take(rest, "trials", iterations, f"iterations={iterations}")
+    if "pruner" in rest and rest["pruner"] is None:
+        rest["pruner"] = "none"
     changed = {name: rest.pop(name) for name in OPTIONS if name in rest}
     Options(**changed)
     return changed, rest

@@ -55,6 +55,7 @@ def prepare(
     if not settings.val:
         raise SettingValueError("val=False: trials are compared by their validation. Leave val out.")
     check_one_device(settings)
+    check_can_travel(run, options, settings.objects())
     settings = settings.copy()
     wanted, called = read_space(space)
     built_in = space is None
@@ -99,7 +100,6 @@ def prepare(
             f"{folder} holds a study already. Go on with it: resume={folder}. Or give another name."
         )
     plan = Plan(folder, settings, searched, options, start, left_out, settings.objects())
-    check_can_travel(run, plan) if options.parallel > 1 or options.engine == "ray" else None
     plan.save()
     _say_what_is_searched(plan, probe)
     return plan
@@ -170,6 +170,7 @@ def run_study(plan: Plan, run: RunTrial) -> TuneResult:
     Raises:
         TrainingError: another process runs this study; or the first trials fail, all for one reason.
     """
+    check_can_travel(run, plan.options, plan.objects)
     ledger = Ledger(plan)
     busy = wait_until_gone(ledger, WAIT_FOR_OTHERS)
     if busy:

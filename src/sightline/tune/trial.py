@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from sightline.tune.in_force import trial_settings
 if TYPE_CHECKING:
     from sightline.config.settings import Settings
     from sightline.train.trainer import BaseTrainer
-    from sightline.tune.plan import Plan
+    from sightline.tune.plan import Options, Plan
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 MOST_REASON = 300  # letters of an error that go into tables
@@ -160,18 +160,18 @@ def _voice_of(settings: Settings) -> Iterator[None]:
         LOGGER.setLevel(before)
 
 
-def check_can_travel(run: RunTrial, plan: Plan) -> None:
+def check_can_travel(run: RunTrial, options: Options, objects: Iterable[str]) -> None:
     """
     Raises:
         UsageError: trials are to run in other processes, and these could not make what was given as objects.
     """
-    if not isinstance(run, TrainTrial):
+    if not isinstance(run, TrainTrial) or (options.parallel == 1 and options.engine != "ray"):
         return
     given = [name for name, value in (("trainer", run.trainer), ("callbacks", run.callbacks)) if value]
-    given += list(plan.objects)
+    given += list(objects)
     if given or not run.is_from_file:
         what = ", ".join(given) or "the network as you changed it"
-        how = "engine=ray" if plan.options.engine == "ray" else f"parallel={plan.options.parallel}"
+        how = "engine=ray" if options.engine == "ray" else f"parallel={options.parallel}"
         raise UsageError(
             f"{how} runs trials in processes of their own, which know files and settings only, not {what}. "
             "Leave out one of them; a changed network can be saved and named as model=."
