@@ -32,6 +32,9 @@ from sightline.models.training_settings import settings_in_file
 from sightline.models.weights import TransferReport, is_folded, transfer
 from sightline.tasks import TASKS, Task, get_task, is_called
 from sightline.train import freeze
+from sightline.tune import batch_find, lr_find
+from sightline.tune.batch_find import BatchFinding
+from sightline.tune.lr_find import LrFinding
 
 # What a checkpoint remembers and validation and prediction repeat, unless they are told otherwise.
 REMEMBERED = ("data", "imgsz", "single_cls")
@@ -270,6 +273,41 @@ class YOLO:
         settings |= {name: value for name, value in {"use_ray": use_ray, "iterations": iterations}.items() if value}
         return self._tune(settings, space, resume, origin="code", trainer=trainer, callbacks=callbacks)
 
+    def lr_find(self, trainer: Any = None, **settings: Any) -> LrFinding:
+        """Try learning rates with the steps that training would make, and say which lr0 suits them.
+
+        Writes a picture of the curve and its numbers into runs/<task>/lr-find. The network stays as it is.
+
+        Args:
+            trainer: a subclass of the task's trainer, used in its place.
+            settings: those that training will have: data, batch, optimizer, …
+
+        Raises:
+            SettingsError, UsageError: a setting is wrong, or the test makes no sense with it (resume, several devices).
+            DataError, MissingFileError, OutputError: the data cannot be used, the folder not be written.
+        """
+        self._refuse_another_model(settings)
+        finding: LrFinding = self._run("train", settings, origin="code", part=trainer, instead=lr_find.find)
+        return finding
+
+    def batch_find(self, trainer: Any = None, **settings: Any) -> BatchFinding:
+        """Try batches with the steps that training would make: time, memory, and how noisy their gradients are.
+
+        Writes a picture and numbers into runs/<task>/batch-find, and recommends batch, accumulate and lr0, as
+        `.settings`. The network stays as it is.
+
+        Args:
+            trainer: a subclass of the task's trainer, used in its place.
+            settings: those that training will have: data, imgsz, optimizer, …
+
+        Raises:
+            SettingsError, UsageError: a setting is wrong, or the test makes no sense with it (resume, several devices).
+            DataError, MissingFileError, OutputError: the data cannot be used, the folder not be written.
+        """
+        self._refuse_another_model(settings)
+        finding: BatchFinding = self._run("train", settings, origin="code", part=trainer, instead=batch_find.find)
+        return finding
+
     def val(self, validator: Any = None, **settings: Any) -> Any:
         """Validate; returns the metrics object (`.box.map`, `.results_dict`, …). `data`: as in training."""
         self._refuse_another_model(settings)
@@ -292,6 +330,7 @@ class YOLO:
         part: Any = None,
         stream: bool = False,
         callbacks: Any = None,
+        instead: Callable[[Any], Any] | None = None,
     ) -> Any:
         """What the methods above and the command line have in common: one checked Settings object, then the part.
 
@@ -302,6 +341,7 @@ class YOLO:
             part: a class in the place of the task's trainer, validator or predictor.
             stream: predict as a generator.
             callbacks: train with these, too.
+            instead: called with the trainer in the place of its `train`.
         """
         given = {name: value for name, value in settings.items() if name != "model"}
         source = given.pop("source", None) if mode == "predict" else None
@@ -322,7 +362,8 @@ class YOLO:
         check_supported(checked)
         configure(verbose=checked.verbose)
         if mode == "train":
-            return self._train(checked, {**remembered, **given}, part, callback_base.entries(callbacks))
+            self.trainer = self._new_trainer(checked, {**remembered, **given}, part, callback_base.entries(callbacks))
+            return self._train(self.trainer) if instead is None else instead(self.trainer)
         if self._is_untrained() and not self._said_untrained:
             self._said_untrained = True
             LOGGER.warning(
@@ -333,25 +374,29 @@ class YOLO:
             return self._val(checked, part)
         return self._predict(checked, part, checked.source if source is None else source, stream)
 
-    def _train(self, settings: Settings, given: Mapping[str, Any], part: Any, callbacks: list[Any]) -> Any:
+    def _new_trainer(self, settings: Settings, given: Mapping[str, Any], part: Any, callbacks: list[Any]) -> Any:
+        """A trainer that begins with this network, or with fresh random weights where it has not learnt anything."""
         from_here = not self._is_untrained()  # else the trainer makes its own random weights, from its seed
         if from_here and not settings.resume and is_folded(self.model.state_dict()):
             raise ModelError(
                 f"model={self.overrides.get('model')} was folded for inference by fuse() and cannot train. "
                 "Start from the weights of before."
             )
-        self.trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
-        self.trainer.add_callbacks(callbacks)
+        trainer = self._make("trainer", part, "train", cfg=settings, overrides=Overrides(given))
+        trainer.add_callbacks(callbacks)
         if from_here:  # a resume has weights of its own, and asks this network only for what its file cannot say
-            self.trainer.source = self.model
-        self.trainer.frozen_by_user = freeze.frozen_names(self.model)
-        self.trainer.train()
-        if settings.dry_run:
-            return self.trainer.dry_run_report
-        best = self.trainer.best if self.trainer.best.exists() else self.trainer.last
+            trainer.source = self.model
+        trainer.frozen_by_user = freeze.frozen_names(self.model)
+        return trainer
+
+    def _train(self, trainer: Any) -> Any:
+        trainer.train()
+        if trainer.args.dry_run:
+            return trainer.dry_run_report
+        best = trainer.best if trainer.best.exists() else trainer.last
         if best.exists():
-            self._load(str(best), None, like=getattr(self.trainer.ema, "ema", None))
-        self.metrics = getattr(self.trainer.validator, "metrics", None)
+            self._load(str(best), None, like=getattr(trainer.ema, "ema", None))
+        self.metrics = getattr(trainer.validator, "metrics", None)
         return self.metrics
 
     def _tune(

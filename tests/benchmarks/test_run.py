@@ -21,6 +21,10 @@ CASES = {
         ["--data={data}", "--imgsz=64", "--batch=4", "--epochs=2", "--faults=1:kill 2:input", "--out={folder}"],
         "ours hit: 2 epochs in 2 processes",
     ),
+    "lr_find.py": (
+        ["--data={data}", "--imgsz=64", "--batch=8", "--epochs=1", "--seeds=0", "--optimizers=SGD", "--out={folder}"],
+        "suggestion by seed",
+    ),
     "loss_share.py": (["--model=yolo26n.yaml", "--imgsz=64", "--steps=1"], "% of a step (median of 1"),
     "overhead.py": ([*SMALL, "--epochs=2", "--rounds=1"], "the overhead is"),
     "ranks.py": ([*SMALL, "--steps=2", "--fraction=1", "--warm=0"], "largest relative deviation"),
@@ -30,13 +34,23 @@ CASES = {
         ["--bccd={data}", "--sets=bccd", "--seeds=0", "--only=empty label", "--base-epochs=1", "--out={folder}"],
         "| empty label files | 1/1 | `labels_missing` (0 of 18) |",
     ),
+    "verdicts.py": (
+        ["--data={data}", "--imgsz=64", "--epochs=1", "--repeats=4", "--runs=2", "--out={folder}"],
+        "base against itself: ",
+    ),
     "train_throughput.py": ([*SMALL, "--epochs=2", "--rounds=1", "--fraction=0.5", "--set=mosaic=0.0"], "img/s"),
 }
 # Where a row is no side.
-LAST_ROW = {"zoo.py": "1 of 1 runs judged rightly", "rare_classes.py": ("red", "blue"), "loss_share.py": "loss"}
+LAST_ROW = {
+    "zoo.py": "1 of 1 runs judged rightly",
+    "rare_classes.py": ("red", "blue"),
+    "loss_share.py": "loss",
+    "lr_find.py": "tiny, SGD",
+    "verdicts.py": "thirtieth",
+}
 
 
-SEVERAL_RUNS = {"long_run.py", "overhead.py", "zoo.py"}  # each in processes of their own
+SEVERAL_RUNS = {"long_run.py", "lr_find.py", "overhead.py", "verdicts.py", "zoo.py"}  # each in processes of their own
 
 
 def test_every_benchmark_has_a_case():

@@ -192,8 +192,8 @@ def test_settings_on_a_narrow_terminal_are_paragraphs(monkeypatch, capsys):
     monkeypatch.setattr(console.Console, "is_terminal", True)
     monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setenv("TERM", "dumb")
-    assert main(["settings", "lr0"]) == 0
-    assert "lr0=0.01\n    Initial learning rate. a number, from 0 to 1, read in train." in capsys.readouterr().out
+    assert main(["settings", "nbs"]) == 0
+    assert "nbs=64\n    Nominal batch: gradients are gathered up to it. a whole" in capsys.readouterr().out
 
 
 def test_settings_lists_all_and_describes_some(capsys):

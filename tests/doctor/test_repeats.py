@@ -159,3 +159,17 @@ def test_real_runs_are_made_compared_and_kept(
 
     monkeypatch.setattr("sightline.cli.run.run", nothing)
     assert command.compare(["repeats=2", "a.yaml", "b.yaml", "metric=val/box_loss"]) == 0
+
+
+def test_a_setting_that_came_later_is_no_change(files: list[str]):
+    """Runs of an older version do not name it: they had what is its default now."""
+    Repeats(files, 1, Path("out")).run(Trainer())
+    state = json.loads(Path("out/repeats.json").read_text())
+    for run in state.values():
+        del run["settings"]["patience"]
+    Path("out/repeats.json").write_text(json.dumps(state))
+    again = Trainer()
+    assert Repeats(files, 1, Path("out")).run(again) == 0
+    assert again.words == []
+    with pytest.raises(SettingValueError, match="patience: 100 → 7"):
+        Repeats(files, 1, Path("out"), given={"patience": 7})

@@ -185,6 +185,7 @@ def test_some_settings_are_never_searched(name: str, says: str):
         ({"val": False}, None, "val=False"),
         ({"nproc": 2}, None, "nproc=2: a trial trains in one process"),
         ({"dry_run": True}, None, "dry_run=True"),
+        ({"lr0": "find"}, None, "lr0=find: every trial would look for its own"),
         ({"model": ...}, None, "tune needs model="),
     ],
 )

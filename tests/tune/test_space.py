@@ -87,6 +87,7 @@ def test_a_factor_is_around_what_the_setting_would_be():
         ({"optimizer": {"low": 1, "high": 2}}, SettingTypeError, "give choices"),
         ({"optimizer": {"choices": ["SGD", "sgd"]}}, SettingValueError, "a value twice"),
         ({"optimizer": {"choices": ["SGD", "LION"]}}, SettingValueError, "optimizer='LION'"),
+        ({"lr0": {"choices": ["find", 0.1]}}, SettingValueError, "find is no value"),
         ({"optimizer": {"choices": ["SGD"]}}, SettingValueError, "two or more"),
         ({"lr_groups": {"choices": [{"a": 1}, {"b": 1}]}}, SettingTypeError, "not lists or tables"),
         ({}, SettingValueError, "is empty"),

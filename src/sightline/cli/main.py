@@ -38,6 +38,10 @@ EXAMPLES = """Examples:
 
   sightline predict model=runs/detect/train/weights/best.pt source=photos/
 
+  sightline lr-find model=yolo26n.yaml data=shapes imgsz=320      (which lr0 suits a training with these settings)
+
+  sightline batch-find model=yolo26n.yaml data=shapes imgsz=320   (which batch does)
+
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
@@ -93,6 +97,18 @@ def val(words: Words = None) -> int:
 def predict(words: Words = None) -> int:
     """Find objects in images and videos: needs model= and source=."""
     return _run(["predict", *(words or [])])
+
+
+@app.command("lr-find", context_settings=OWN_GRAMMAR)
+def lr_find(words: Words = None) -> int:
+    """Try learning rates before a training and draw what they do: needs model= and data=."""
+    return _run(["train", *(words or [])], do="lr-find")
+
+
+@app.command("batch-find", context_settings=OWN_GRAMMAR)
+def batch_find(words: Words = None) -> int:
+    """Try batches before a training: time, memory, gradient noise, and what to take: needs model= and data=."""
+    return _run(["train", *(words or [])], do="batch-find")
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -203,11 +219,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERNAL_ERROR
 
 
-def _run(words: list[str]) -> int:
+def _run(words: list[str], *, do: str = "") -> int:
     from sightline.cli.run import run
 
     try:
-        return run(words)
+        return run(words, do=do)
     except Interrupted as end:  # in order, with everything saved and said
         return 128 + end.signal
     except KeyboardInterrupt:  # here, because some versions of Typer make a silent exit of it
@@ -217,7 +233,20 @@ def _run(words: list[str]) -> int:
 
 def _arranged(words: list[str]) -> list[str]:
     """The command first, for Typer: task, mode and settings may come in any order (`sightline detect train a=1`)."""
-    commands = {"train", "val", "predict", "run", "settings", "version", "checks", "doctor", "compare", "tune"}
+    commands = {
+        "train",
+        "val",
+        "predict",
+        "lr-find",
+        "batch-find",
+        "run",
+        "settings",
+        "version",
+        "checks",
+        "doctor",
+        "compare",
+        "tune",
+    }
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
     if words[0] in ("-V", "-v", "--version"):

@@ -11,7 +11,7 @@ import numbers
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator
@@ -67,6 +67,19 @@ def as_number(value: Any) -> float:
     if not abs(float(value)) < float("inf"):  # nan or infinite
         raise wrong_value("the value is not finite")
     return float(value)
+
+
+FIND = "find"  # what lr0 may be in the place of a number
+
+
+def as_learning_rate(value: Any) -> float | str:
+    """From 0 to 1, or "find"."""
+    if isinstance(value, str) and value.strip().lower() == FIND:
+        return FIND
+    number = as_number(value)
+    if not 0 <= number <= 1:
+        raise wrong_value()
+    return number
 
 
 def as_text(value: Any) -> str:
@@ -488,6 +501,7 @@ def as_loss(value: Any) -> Any:
 Switch = Annotated[bool, BeforeValidator(as_switch)]
 Whole = Annotated[int, BeforeValidator(as_whole)]
 Number = Annotated[float, BeforeValidator(as_number)]
+LearningRate = Annotated[float | Literal["find"], BeforeValidator(as_learning_rate)]
 Text = Annotated[str, BeforeValidator(as_text)]
 File = Annotated[str, BeforeValidator(as_file)]
 Batch = Annotated[int | float, BeforeValidator(as_batch)]

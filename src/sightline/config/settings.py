@@ -16,10 +16,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sightline.config import names, table
 from sightline.config.groups.augmentation import AugmentationSettings
+from sightline.config.groups.batch_find import BatchFindSettings
 from sightline.config.groups.data import DataSettings
 from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
+from sightline.config.groups.lr_find import LrFindSettings
 from sightline.config.groups.model import ModelSettings
 from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
@@ -30,7 +32,7 @@ from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
 from sightline.config.groups.stages import StageSettings
 from sightline.config.groups.trackers import TrackerSettings
 from sightline.config.groups.validation import ValidationSettings
-from sightline.config.kinds import WRONG_TYPE
+from sightline.config.kinds import FIND, WRONG_TYPE
 from sightline.errors import SettingsError, SettingTypeError, SettingValueError
 
 DEFAULT, PRESET, MODEL_FILE, COMMAND_LINE, CODE, AUTO, CHECKPOINT = (
@@ -60,6 +62,8 @@ class Settings(
     OptimisationSettings,
     ScheduleSettings,
     WarmupSettings,
+    LrFindSettings,
+    BatchFindSettings,
     StageSettings,
     AugmentationSettings,
     LossSettings,
@@ -119,6 +123,17 @@ class Settings(
                 "0, such as 0.01, or another scheduler."
             )
         if self.mode == "train":
+            if self.lr0 == FIND and (self.resume or self.dry_run):
+                other = f"resume={self.resume}" if self.resume else "dry_run=True"
+                why = "goes on with the rate that it has" if self.resume else "makes two steps, which shows no rate"
+                raise _joined(
+                    f"lr0=find looks for the rate of a run that begins, but one with {other} {why}: leave one out."
+                )
+            if self.lr_find_min >= self.lr_find_max:
+                raise _joined(
+                    f"lr_find_min={self.lr_find_min:g} is not below lr_find_max={self.lr_find_max:g}: there is nothing "
+                    "between them to try."
+                )
             if not self.save and self.save_period > 0:
                 raise _joined(
                     f"save_period={self.save_period} asks for extra checkpoints, but save=False writes none: "

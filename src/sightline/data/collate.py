@@ -51,6 +51,27 @@ def collate(rows: Sequence[dict[str, Any] | Failure]) -> dict[str, Any] | Failur
     return batch
 
 
+def join_batches(batches: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several batches → one, with their images in order. What belongs to no image or object is that of the first."""
+    counts = [len(batch["img"]) for batch in batches]
+    starts = [0, *itertools.accumulate(counts)]
+    joined = dict(batches[0])
+    for name, value in batches[0].items():
+        values = [batch[name] for batch in batches]
+        if name == "batch_idx":
+            joined[name] = torch.cat([value + start for value, start in zip(values, starts, strict=False)])
+        elif name in STACKED + JOINED or (torch.is_tensor(value) and value.ndim and len(value) == counts[0]):
+            joined[name] = torch.cat(values)
+        elif isinstance(value, tuple | list) and len(value) == counts[0]:
+            joined[name] = tuple(itertools.chain.from_iterable(values))
+    return joined
+
+
+def first_images(batch: dict[str, Any], count: int) -> dict[str, Any]:
+    """The first images of a batch, with what belongs to them."""
+    return _cut(batch, 0, count)
+
+
 def split_batch(batch: dict[str, Any], size: int, *, at_least: int = 1) -> list[dict[str, Any]]:
     """The way back from a batch to several of at most `size` images, as even as can be, in the same order.
 

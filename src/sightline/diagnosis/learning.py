@@ -10,6 +10,8 @@ from sightline.config.limits import Limits
 from sightline.diagnosis.finding import Finding
 from sightline.diagnosis.history import History
 
+MEASURE = "`sightline lr-find` with the same settings measures one."
+
 
 def everything_frozen(history: History, limits: Limits) -> Finding | None:
     """No parameter may move, or none does."""
@@ -73,7 +75,9 @@ def lr_too_high(history: History, limits: Limits) -> Finding | None:
         return None
     found = f"mAP50 is {now:.3f}" + (f" after {best:.3f}" if best > now else "")
     evidence = f"a step moved the weights by {largest:.1e} of their size, {_course(losses, len(history))}, {found}"
-    remedy = f"The learning rate is too high: lr0={history.setup.lr0:.2g} → a tenth of it, or a longer warm-up."
+    remedy = (
+        f"The learning rate is too high: lr0={history.setup.lr0:.2g} → a tenth of it, or a longer warm-up. {MEASURE}"
+    )
     return Finding("lr_too_high", "error", evidence, remedy, history.number)
 
 
@@ -90,7 +94,7 @@ def lr_too_low(history: History, limits: Limits) -> Finding | None:
         f"a step moves the weights by {update:.1e} of their size although the gradient norm is {norm:.3g}; "
         f"{_course(losses, len(history))}"
     )
-    remedy = f"The learning rate is too low: lr0={history.setup.lr0:.2g} → try {_higher(history, update)}."
+    remedy = f"The learning rate is too low: lr0={history.setup.lr0:.2g} → try {_higher(history, update)}. {MEASURE}"
     return Finding("lr_too_low", "error", evidence, remedy, history.number)
 
 
@@ -108,7 +112,7 @@ def loss_flat(history: History, limits: Limits) -> Finding | None:
     step = "" if math.isnan(update) else f"; a step moves the weights by {update:.1e} of their size, which is usual"
     remedy = (
         "Look at what it learns from: `sightline doctor data`, train_batch*.jpg, and `sightline doctor overfit`, which "
-        "shows whether one batch can be learnt. Without those in doubt, try another lr0."
+        f"shows whether one batch can be learnt. Without those in doubt, try another lr0. {MEASURE}"
     )
     return Finding("loss_flat", "warning", _course(losses, len(history)) + step, remedy, history.number)
 

@@ -15,6 +15,7 @@ FEWEST_FOR_BATCH_NORM = 4  # images a device whose mean and variance still say s
 FEW_FOR_BATCH_NORM = 8
 FEWEST_STEPS = 100  # of an optimizer, in which hardly anything is learnt
 STEP_RANGE = (32, 128)  # images behind an optimizer step
+MEASURE = "`sightline batch-find` measures how noisy they are."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,9 @@ def learning_rate(plan: Plan) -> Iterator[Finding]:
         why = "steps this large throw away what was learnt before"
         if kind in ADAM_FAMILY:
             why = "its steps are as large as lr0 whatever the gradient, so rates of SGD are far too large for it"
-        yield Finding("lr0", "warning", f"{given} with {name}: {why}", f"Usual are {usual}.")
+        yield Finding(
+            "lr0", "warning", f"{given} with {name}: {why}", f"Usual are {usual}; `sightline lr-find` measures one."
+        )
     elif lr > high:
         evidence = f"{given} with {name} is above the usual {usual}"
         yield Finding("lr0", "note", evidence, "Watch the first epochs; if the loss jumps, halve it.")
@@ -155,11 +158,11 @@ def effective_batch(plan: Plan) -> Iterator[Finding]:
     if images < low:
         evidence = f"{made}: few, so gradients are noisy, which regularises by itself"
         remedy = f"Keep weight_decay at or below {plan.weight_decay:g} and lr0 low, or accumulate to {low} and more."
-        yield Finding("effective_batch", "note", evidence, remedy)
+        yield Finding("effective_batch", "note", evidence, f"{remedy} {MEASURE}")
     elif images > high:
         evidence = f"{made}: many, so gradients have little noise and long runs over-fit more easily"
         remedy = "More augmentation or weight_decay, a longer warm-up, and lr0 higher by about the root of the factor."
-        yield Finding("effective_batch", "note", evidence, remedy)
+        yield Finding("effective_batch", "note", evidence, f"{remedy} {MEASURE}")
 
 
 def warm_up(plan: Plan) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.artifacts.run_record import SETTINGS, TABLE, read_run, read_settings
 from sightline.config.load import make_settings
-from sightline.config.settings import COMMAND_LINE
+from sightline.config.settings import COMMAND_LINE, DEFAULTS
 from sightline.doctor.recipes import NOT_THE_RECIPE, Recipe, key_of
 from sightline.errors import OutputError, SettingValueError, UsageError
 from sightline.files import atomic_write, previous_of
@@ -150,10 +150,11 @@ class Repeats:
                 )
             if before is None or not run.folder.exists():
                 continue
+            before = {**DEFAULTS, **before}  # a setting that an older version did not have was at its default
             changed = [
-                f"{name}: {before.get(name)} → {run.settings.get(name)}"
-                for name in {**before, **run.settings}
-                if key_of(before.get(name)) != key_of(run.settings.get(name))
+                f"{name}: {before.get(name)} → {run.settings[name]}"
+                for name in run.settings
+                if key_of(before.get(name)) != key_of(run.settings[name])
             ]
             if changed:
                 raise SettingValueError(

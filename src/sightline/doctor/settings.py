@@ -7,11 +7,13 @@ from typing import Any
 
 from sightline.backends import attention_kernel
 from sightline.callbacks.run_facts import plan_of
+from sightline.config.kinds import FIND
 from sightline.config.settings import Settings
 from sightline.diagnosis.finding import Finding
 from sightline.diagnosis.plan import Plan, review
 from sightline.doctor.run import MARKS
 from sightline.doctor.task import settle_task
+from sightline.errors import SettingValueError
 from sightline.tasks import get_task
 
 
@@ -46,6 +48,11 @@ def examine(settings: Settings, source: Any = None) -> SettingsReport:
     Raises:
         SettingsError, DataError, MissingFileError: as the run itself would.
     """
+    if settings.lr0 == FIND:
+        raise SettingValueError(
+            "lr0=find is not known before the test: run `sightline lr-find` with these settings, and give doctor the "
+            "lr0 that it prints, or leave lr0 out."
+        )
     settle_task(settings, source)
     trainer = get_task(settings.task).load("trainer")(cfg=settings)
     trainer.source = source

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sightline.config.groups.schedule import ScheduleSettings, WarmupSettings
+from sightline.config.kinds import FIND
 from sightline.config.rivals import RIVALS
+from sightline.errors import SettingValueError
 from sightline.log import LOGGER
 from sightline.train import stages
 from sightline.train.ema import decay_of
@@ -123,9 +125,12 @@ def _same(value: Any, before: Any) -> bool:
 
 def _learning_rate(trainer: BaseTrainer, old: float) -> None:
     """Every group keeps its ratio to lr0."""
+    if trainer.args.lr0 == FIND:
+        trainer.args.assign("lr0", old, origin="auto")
+        raise SettingValueError("lr0=find looks for the rate of a run that begins; while one goes on, give a number.")
     for group in trainer.optimizer.param_groups:
         ratio = group["initial_lr"] / old if old else 1.0
-        group["initial_lr"] = ratio * trainer.args.lr0
+        group["initial_lr"] = ratio * float(trainer.args.lr0)
     trainer.schedule.at_epoch_start(trainer.epoch)
 
 

@@ -40,7 +40,9 @@ def fill_automatic(settings: Settings, *, batches: int, nc: int) -> None:
     total = batches * settings.epochs
     name, lr, momentum = automatic(iterations=total, nc=nc)
     settings.assign("optimizer", name, origin="auto")  # also where the user wrote `auto`
-    _fill(settings, lr0=lr, momentum=momentum, warmup_bias_lr=0.0)
+    if settings.origin("lr0") != "auto":  # else it was found (lr0=find)
+        _fill(settings, lr0=lr)
+    _fill(settings, momentum=momentum, warmup_bias_lr=0.0)
     if settings.accumulate is None and total * settings.batch / settings.nbs < FEW_STEPS:
         _fill(settings, nbs=settings.batch)  # every batch steps
     fit_average(settings, steps=steps_of(settings, batches=batches))

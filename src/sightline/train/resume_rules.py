@@ -33,6 +33,7 @@ KEEPS = frozenset(
         "resume", "model", "cfg", "mode", "project", "name", "save_dir", "exist_ok", "verbose", "plots", "dry_run",
         "save", "save_period", "save_every_steps", "save_minutes", "watchdog", "workers", "cache", "cache_budget_gb",
         "log_metrics", "save_json", "coco_eval", "dump_batches", "empty_cache_period", "loggers",
+        "lr_find_steps", "lr_find_min", "lr_find_max", "batch_find_steps", "batch_find_max",
     }
 )  # fmt: skip
 
@@ -81,9 +82,9 @@ def _learning_rate(trainer: BaseTrainer, before: dict[str, Any]) -> None:
     for group in trainer.optimizer.param_groups:
         if before["lr0"]:
             for name in ("initial_lr", "lr"):
-                group[name] *= trainer.args.lr0 / before["lr0"]
+                group[name] *= float(trainer.args.lr0) / before["lr0"]
         else:  # from 0 no ratio leads anywhere
-            group["initial_lr"] = trainer.args.lr0 * _scale_of(before) * group.get("lr_factor", 1.0)
+            group["initial_lr"] = float(trainer.args.lr0) * _scale_of(before) * group.get("lr_factor", 1.0)
 
 
 def _lr_scale(trainer: BaseTrainer, before: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def remove_old_results(trainer: BaseTrainer) -> None:
 def discard(trainer: BaseTrainer) -> None:
     """A run that ends before an epoch is recorded leaves nothing; files of others stay, with their folder."""
     if trainer.save_dir in trainer.made_folders and not trainer.csv.exists() and not trainer.last.exists():
-        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg", events.NAME, EVENT_FILES):
+        for pattern in ("args.yaml", "labels.jpg", "train_batch*.jpg", "lr_find.*", events.NAME, EVENT_FILES):
             for file in trainer.save_dir.glob(pattern):
                 file.unlink()
     if trainer.made_folders:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ from sightline.train.guard import StepGuard
 from sightline.train.interrupt import Interrupt
 from sightline.train.micro_batches import MicroBatches
 from sightline.train.recovery import Recovery
+
+if TYPE_CHECKING:
+    from sightline.train.range_test import RangeTest
 
 
 class RunState(Assignable):
@@ -107,6 +110,7 @@ class RunState(Assignable):
         self.interrupt = Interrupt()
         self.rehearsal: Rehearsal | None = None
         self.dry_run_report: DryRun | None = None
+        self.lr_test: RangeTest | None = None  # what lr0=find has seen before the run
 
     @property
     def place(self) -> str:

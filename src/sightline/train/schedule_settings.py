@@ -27,10 +27,11 @@ def put_in_force(trainer: BaseTrainer) -> None:
     if shape.scheduler != "linear" or shape.restarts(settings.epochs):
         per = "each batch" if settings.scheduler_step == "iteration" else "each epoch"
         trainer.in_force["scheduler"] = f"{shape.describe(settings.epochs)}; set at {per}"
-    factor, lr0 = lr_scale_of(settings), settings.lr0 * lr_scale_of(settings)
+    given, factor = float(settings.lr0), lr_scale_of(settings)
+    lr0 = given * factor
     if settings.lr_scale != "none":
         trainer.in_force["lr_scale"] = (
-            f"lr0 {settings.lr0:g} × {factor:.4g} = {lr0:.4g} for {settings.batch} images at a time, "
+            f"lr0 {given:g} × {factor:.4g} = {lr0:.4g} for {settings.batch} images at a time, "
             f"{settings.lr_scale} from {settings.lr_base_batch}"
         )
     if settings.accumulate is not None:

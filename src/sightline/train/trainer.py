@@ -50,6 +50,8 @@ from sightline.train import (
     lr_groups,
     memory,
     norms,
+    range_test,
+    range_test_files,
     recipe,
     resume,
     run_checkpoint,
@@ -125,6 +127,7 @@ class BaseTrainer(RunState):
 
         Where several processes are asked for, they are started here, and this one only gets their results.
         """
+        range_test.settle(self)
         if self.args.dry_run and self.rehearsal is None:
             self.dry_run_report = dry_run.rehearse(self)  # comes back here
             return
@@ -360,6 +363,7 @@ class BaseTrainer(RunState):
         self.write_args()
         if self.rank == 0:
             run_folder.remove_old_results(self)
+            range_test_files.write_for(self)
             if self.args.plots:
                 self._try(self.plot_training_labels)
         self.run_callbacks("on_pretrain_routine_end")
@@ -398,7 +402,7 @@ class BaseTrainer(RunState):
         optimizer = self.build_optimizer(
             unwrap(self.model),
             name=self.args.optimizer,
-            lr=self.args.lr0 * lr_scale_of(self.args),
+            lr=float(self.args.lr0) * lr_scale_of(self.args),
             momentum=self.args.momentum,
             decay=scaled_weight_decay(self.args.weight_decay, self.batch_size, self.args.nbs, self.args.accumulate),
             iterations=math.ceil(images / images_per_step(self.args)) * self.epochs,

@@ -1,1 +1,1 @@
-"""Finding settings by many runs of train: what is searched, what is in force, who chooses, and what is left behind."""
+"""Finding settings: tests of a few steps (lr_find, batch_find), and the search by many runs of train (search)."""

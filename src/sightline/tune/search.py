@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.artifacts.run_dir import make_run_dir
+from sightline.config.kinds import FIND
 from sightline.config.load import RECIPES
 from sightline.config.settings import Settings
 from sightline.errors import SettingsError, SettingValueError, TrainingError, UsageError
@@ -54,6 +55,11 @@ def prepare(
         raise UsageError("dry_run=True: a trial that trains nothing has no fitness. Leave dry_run out.")
     if not settings.val:
         raise SettingValueError("val=False: trials are compared by their validation. Leave val out.")
+    if settings.lr0 == FIND:
+        raise SettingValueError(
+            "lr0=find: every trial would look for its own, and they could not be compared. Find it first, by `sightline "
+            "lr-find`, and give it; or leave lr0 to the search."
+        )
     check_one_device(settings)
     check_can_travel(run, options, settings.objects())
     settings = settings.copy()

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from sightline.config import names, table
+from sightline.config.kinds import FIND
 from sightline.config.settings import DEFAULTS, Settings
 from sightline.errors import (
     MissingInputError,
@@ -238,7 +239,7 @@ def _range(name: str, given: Mapping[str, Any]) -> Range:
 
 def _checked_range(name: str, wanted: Range) -> Range:
     """With whole numbers where the setting takes no others; every part of it must be allowed."""
-    if "text" in table.ROW[name].kind or table.ROW[name].kind.startswith("True"):
+    if "number" not in table.ROW[name].kind:
         raise SettingTypeError(f"{name} is {table.ROW[name].kind}, so it has no range: give choices.")
     low, high = (_value(name, end) for end in (wanted.low, wanted.high))
     whole = all(isinstance(end, int) for end in (low, high)) and table.ROW[name].kind.startswith("a whole number")
@@ -255,6 +256,8 @@ def _choices(name: str, given: Any) -> Choices:
         raise SettingValueError(f"{name}: choices={given!r:.80} must be a list of two or more values.")
     if any(each is not None and not isinstance(each, (bool, int, float, str)) for each in given):
         raise SettingTypeError(f"{name}: choices can be numbers, text, true, false and null, not lists or tables.")
+    if name == "lr0" and FIND in given:
+        raise SettingValueError(f"lr0: choices={list(given)}: {FIND} is no value; every trial would look for its own.")
     read = [(_value(name, each), each) for each in given]
     values = [value if isinstance(value, str) else each for value, each in read]  # adamw → AdamW
     if len({(type(each).__name__, each) for each in values}) < len(values):

@@ -14,10 +14,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from sightline.config.groups.augmentation import AugmentationSettings
+from sightline.config.groups.batch_find import BatchFindSettings
 from sightline.config.groups.data import DataSettings
 from sightline.config.groups.diagnosis import DiagnosisSettings
 from sightline.config.groups.guards import GuardSettings
 from sightline.config.groups.loss import LossSettings
+from sightline.config.groups.lr_find import LrFindSettings
 from sightline.config.groups.model import ModelSettings
 from sightline.config.groups.optimisation import OptimisationSettings
 from sightline.config.groups.output import OutputSettings
@@ -36,6 +38,8 @@ GROUPS: tuple[type[BaseModel], ...] = (
     OptimisationSettings,
     ScheduleSettings,
     WarmupSettings,
+    LrFindSettings,
+    BatchFindSettings,
     StageSettings,
     AugmentationSettings,
     LossSettings,

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator
 
 from sightline.config.groups.field import setting
-from sightline.config.kinds import Factors, Number, PrecisionChoice, Switch, Whole, choice
+from sightline.config.kinds import Factors, LearningRate, Number, PrecisionChoice, Switch, Whole, choice
 
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp")
 
@@ -26,7 +26,12 @@ class OptimisationSettings(BaseModel):
         "train",
         allowed=", ".join(OPTIMIZERS),
     )
-    lr0: Number = setting(0.01, "Initial learning rate.", "train", ge=0, le=1)
+    lr0: LearningRate = setting(
+        0.01,
+        "Initial learning rate; find: what a range test before the run suggests.",
+        "train",
+        allowed="a number from 0 to 1, or find",
+    )
     momentum: Number = setting(0.937, "Momentum, or beta1 of the Adam family.", "train", ge=0, le=1)
     weight_decay: Number = setting(0.0005, "Weight decay at the nominal batch.", "train", ge=0, le=1)
     ema: Switch = setting(
