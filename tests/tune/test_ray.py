@@ -33,7 +33,7 @@ def address() -> Iterator[str]:
         head_node_args={
             "num_cpus": 0,
             "include_dashboard": False,
-            "_temp_dir": folder,
+            "temp_dir": folder,
             "object_store_memory": 100 << 20,
         },
     )

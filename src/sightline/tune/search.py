@@ -57,8 +57,8 @@ def prepare(
         raise SettingValueError("val=False: trials are compared by their validation. Leave val out.")
     if settings.lr0 == FIND:
         raise SettingValueError(
-            "lr0=find: every trial would look for its own, and they could not be compared. Find it first, by `sightline "
-            "lr-find`, and give it; or leave lr0 to the search."
+            "lr0=find: every trial would look for its own, and they could not be compared. Find it first, by "
+            "`sightline lr-find`, and give it; or leave lr0 to the search."
         )
     check_one_device(settings)
     check_can_travel(run, options, settings.objects())

@@ -86,20 +86,22 @@ class TrainTrial:
         reporter = Reporter(report)
         try:
             with _voice_of(plan.settings):
-                trainer = self.make(_settings(plan, values, folder))
-                trainer.add_callbacks(self.callbacks)
-                trainer.add_callback(reporter)
-                trainer.train()
+                self._train(_settings(plan, values, folder), reporter)
         except Exception as error:
-            return Outcome(FAILED, reporter.best, reason_of(error))
+            return Outcome(FAILED, math.nan, reason_of(error))
         finally:
-            trainer = None
             gc.collect()  # a trainer has cycles, and the next trial wants its memory
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         if reporter.best == -math.inf:
             return Outcome(FAILED, math.nan, "no epoch had a finite fitness")
         return Outcome(PRUNED if reporter.ended else COMPLETE, reporter.best)
+
+    def _train(self, settings: Settings, reporter: Reporter) -> None:
+        trainer = self.make(settings)
+        trainer.add_callbacks(self.callbacks)
+        trainer.add_callback(reporter)
+        trainer.train()
 
 
 class Reporter(Callback):
