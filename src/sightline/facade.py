@@ -409,13 +409,15 @@ class YOLO:
         trainer: Any = None,
         callbacks: Any = None,
     ) -> Any:
-        from sightline.tune import request, search  # nothing else needs them
-        from sightline.tune.plan import Options
-        from sightline.tune.trial import TrainTrial
+        from sightline.tune import request
 
         configure()
         changed, rest = request.options(given)
         request.check_extras(changed.get("engine"))
+        from sightline.tune import search  # loads Optuna
+        from sightline.tune.plan import Options
+        from sightline.tune.trial import TrainTrial
+
         run = TrainTrial(
             source=None if self._is_untrained() else self.model,
             trainer=trainer,

@@ -32,7 +32,7 @@ from sightline.config.stages import AUGMENTATIONS, values_at
 from sightline.errors import SettingsError, SettingValueError
 from sightline.log import LOGGER
 from sightline.losses.own import FUNCTION, OwnLoss
-from sightline.tune.space import Dimension, Factor, OpenSpace, Space
+from sightline.tune.space import Space
 
 # Settings that no search may touch, whatever the run: what is found would not be better, only different.
 BUDGET = "it is how long a trial lasts, and longer is better: choose it, and the trials can be compared"
@@ -103,14 +103,6 @@ class Probe:
     def classes(self) -> int:
         return int(self.trainer.data["nc"])
 
-    def decide(self, values: Mapping[str, Any]) -> Settings:
-        """The settings of a trial with these values, `auto` decided as its trainer would.
-
-        Raises:
-            SettingsError: the values do not fit together.
-        """
-        return self._set_up(values)
-
     def curves(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
         """Every learning rate, momentum and decay of such a run, at moments that tell runs apart.
 
@@ -152,25 +144,11 @@ def trial_settings(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return Settings.from_dict({**dict(settings.items()), **values}, origins)
 
 
-def close_space(space: OpenSpace, probe: Probe) -> Space:
-    """Put numbers where the space says `factor`."""
-    closed: Space = {}
-    for name, dimension in space.items():
-        closed[name] = dimension.around(name, getattr(probe.base, name)) if isinstance(dimension, Factor) else dimension
-    return closed
-
-
-def without_effect(space: Mapping[str, Dimension | Factor], probe: Probe) -> dict[str, str]:
+def without_effect(space: Space, probe: Probe) -> dict[str, str]:
     """Setting → why searching it would find nothing but noise; only those of which that is so."""
-    closed = {name: dimension for name, dimension in space.items() if not isinstance(dimension, Factor)}
-    found: dict[str, str] = {}
-    for name in space:
-        reason = NEVER.get(name) or _by_rule(name, closed, probe)
-        if not reason and name in TRIED and name in closed:
-            reason = _by_trying(name, closed, probe)
-        if reason:
-            found[name] = reason
-    return found
+    found = {name: _by_rule(name, space, probe) for name in space}
+    found |= {name: _by_trying(name, space, probe) for name in space if name in TRIED and not found[name]}
+    return {name: reason for name, reason in found.items() if reason}
 
 
 def _by_trying(name: str, space: Space, probe: Probe) -> str:

@@ -322,7 +322,7 @@ def _lives(process: Any) -> bool:
         return False
     try:
         other = psutil.Process(number)
-        return other.status() != psutil.STATUS_ZOMBIE and abs(other.create_time() - began) < 1.0
+        return bool(other.status() != psutil.STATUS_ZOMBIE and abs(other.create_time() - began) < 1.0)
     except psutil.Error:
         return False
 

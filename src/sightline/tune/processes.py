@@ -19,7 +19,7 @@ import torch
 import sightline
 from sightline.errors import Interrupted, TrainingError
 from sightline.log import LOGGER
-from sightline.tune.ledger import Ledger
+from sightline.tune.ledger import RUNNING, Ledger
 from sightline.tune.plan import Plan
 from sightline.tune.search import say_outcome, stop_if_all_fail
 
@@ -123,7 +123,7 @@ def _bury(worker: Worker, ledger: Ledger) -> bool:
 
 
 def _say_what_ended(ledger: Ledger, said: set[int]) -> set[int]:
-    new = [row for row in ledger.rows() if row.number not in said and row.state != "running"]
+    new = [row for row in ledger.rows() if row.number not in said and row.state != RUNNING]
     for row in new:
         say_outcome(ledger.plan, row, ledger.rows())
     return {row.number for row in new}

@@ -48,14 +48,14 @@ def run_on_ray(plan: Plan, ledger: Ledger) -> None:
         try:
             import ray
             from ray import tune
-            from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+            from ray.tune.schedulers import ASHAScheduler
         except ImportError as error:
             raise MissingExtraError(f"engine=ray needs Ray ({error}). Install: pip install 'sightline[ray]'") from None
         started = _connect(ray, plan)
         try:
             _check_resources(ray, plan)
             searcher = _searcher(plan, ledger)
-            scheduler: Any = FIFOScheduler()
+            scheduler: Any = None  # first come, first served
             if plan.options.pruner != "none":
                 scheduler = ASHAScheduler(
                     time_attr=EPOCH,
@@ -119,7 +119,7 @@ def _searcher(plan: Plan, ledger: Ledger) -> Any:
     """What Ray asks for values and tells results, in front of the ledger."""
     from ray.tune.search import Searcher
 
-    class FromLedger(Searcher):  # type: ignore[misc]
+    class FromLedger(Searcher):
         """Ray's trials by their id, the ledger's by their number."""
 
         def __init__(self) -> None:

@@ -139,10 +139,7 @@ def write(plan: Plan, ledger: Ledger, *, pictures: bool = False) -> TuneResult:
 def _head(title: str, plan: Plan) -> str:
     auto = ""
     if plan.settings.optimizer == "auto" and "optimizer" not in plan.space:
-        auto = (
-            "# optimizer=auto filled in the rest; in a longer run it does so anew, and leaves alone\n"
-            "# what stands here.\n"
-        )
+        auto = "# optimizer=auto filled in the rest; in a longer run it does so anew, and leaves this as it is.\n"
     return f"# {title}. Use it: sightline train cfg={plan.folder / BEST if 'Trial' in title else '…'}\n{auto}"
 
 

@@ -56,7 +56,8 @@ def plot_history(
         left.step(*zip(*steps, strict=True), where="post", color=METRIC, linewidth=1.4, label="best so far")
     if start is not None and math.isfinite(start):
         left.axhline(start, color=SOFT, linewidth=1, linestyle="--", label="settings as they were")
-    left.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
+    below = {"bbox_to_anchor": (0.5, -0.14), "loc": "upper center", "ncols": 3}  # inside it would hide trials
+    left.legend(frameon=False, fontsize=8, labelcolor=INK, **below)
     left.xaxis.get_major_locator().set_params(integer=True)
     winner = max((trial for trial in known if trial[1] == "complete"), key=lambda trial: trial[2], default=None)
     for trial in known:
@@ -119,7 +120,9 @@ def plot_importance(
             ]
             if points:
                 axes.scatter(*zip(*points, strict=True), s=22, facecolors=filled, edgecolors=TRAIN)
-        if name in log and not any(texts):
+        if any(texts):
+            axes.margins(x=0.3)
+        elif name in log:
             axes.set_xscale("log")
         axes.set_ylabel("fitness", fontsize=8, color=SOFT)
     for axes in places[len(shown) :]:
