@@ -7,14 +7,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sightline import YOLO
+from sightline.config.load import make_settings
 from sightline.errors import TrainingError
 from sightline.tune import results
 from sightline.tune.ledger import Ledger
-from sightline.tune.plan import Plan
+from sightline.tune.plan import Options, Plan
 from sightline.tune.trial import COMPLETE, PRUNED
 
 pytestmark = pytest.mark.slow
@@ -72,7 +74,7 @@ def test_four_trials_on_two_workers(address: str, tiny_data: Path, tiny_model: s
     assert found.best_file.is_file()
     assert len(Ledger(Plan.load("study")).rows()) == 4
 
-    # The same study goes on without Ray's memory of it, and a failing trial says why.
+    # The same study goes on without Ray's memory of it.
     longer = YOLO(tiny_model).tune(resume="study", trials=5, address=address)
     assert len(longer.rows) == 5
 
@@ -82,3 +84,27 @@ def test_what_the_cluster_has_not_is_said(address: str, tiny_data: Path, tiny_mo
         YOLO(tiny_model).tune(
             engine="ray", data=str(tiny_data), trials=4, space=SPACE, address=address, gpu_per_trial=0.5, **SMALL
         )
+
+
+def test_who_is_behind_is_asked_to_end_and_not_killed(tmp_path: Path):
+    """The scheduler's own decisions, without a cluster."""
+    tune = pytest.importorskip("ray.tune")
+    from sightline.tune.ray_engine import ENDS_EARLY, EPOCH, METRIC, _scheduler
+
+    settings = make_settings("train", {"epochs": 6, "warmup_epochs": 0})
+    plan = Plan(tmp_path, settings, {}, Options(engine="ray", grace_period=2))
+    scheduler = _scheduler(plan)
+    scheduler.set_search_properties(METRIC, "max")
+    trials = [
+        SimpleNamespace(trial_id=f"t{number}", config={"folder": str(tmp_path / str(number))}) for number in range(4)
+    ]
+    for number, trial in enumerate(trials):
+        (tmp_path / str(number)).mkdir()
+        scheduler.on_trial_add(None, trial)
+    for epoch in (1, 2):
+        for number, trial in enumerate(trials):  # the later, the worse
+            decision = scheduler.on_trial_result(None, trial, {EPOCH: epoch, METRIC: (4 - number) * epoch / 10})
+            assert decision == tune.schedulers.TrialScheduler.CONTINUE
+        asked = [number for number in range(4) if (tmp_path / str(number) / ENDS_EARLY).exists()]
+        assert asked == ([] if epoch == 1 else [1, 2, 3])
+    assert _scheduler(plan.with_options(pruner="none")) is None

@@ -140,10 +140,6 @@ class Ledger:
             self._curves[number][epoch] = fitness
         return bool(self.plan.options.pruner != "none" and trial.should_prune())
 
-    def best_of(self, number: int) -> float:
-        """The best fitness that a trial of this process has reported; NaN for none."""
-        return max(self._curves[number].values(), default=math.nan)
-
     def reported(self, number: int) -> dict[int, float]:
         """Epoch → fitness of what is known of a trial, also from before it was interrupted."""
         curve = self._open[number].user_attrs.get("curve_before", {})

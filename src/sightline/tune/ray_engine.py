@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,11 +23,12 @@ from sightline.log import LOGGER
 from sightline.tune.ledger import Ledger, Ticket, grace_period
 from sightline.tune.plan import Plan
 from sightline.tune.search import after_trial
-from sightline.tune.trial import COMPLETE, FAILED, PRUNED, Outcome, TrainTrial
+from sightline.tune.trial import FAILED, Outcome, TrainTrial
 
 METRIC, EPOCH = "fitness", "training_iteration"
 MOST_FAILURES = 2  # of the machine or process of one trial; what training itself raises is an outcome
 REDUCTION = 3  # of ASHA: the best third goes on
+ENDS_EARLY = "ends-early"  # a file in the folder of a trial, by which the driver asks it to end
 # Nothing is sent home; results.csv is a table already; relative paths mean what they meant when the study was begun.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -48,28 +50,19 @@ def run_on_ray(plan: Plan, ledger: Ledger) -> None:
         try:
             import ray
             from ray import tune
-            from ray.tune.schedulers import ASHAScheduler
         except ImportError as error:
             raise MissingExtraError(f"engine=ray needs Ray ({error}). Install: pip install 'sightline[ray]'") from None
         started = _connect(ray, plan)
         try:
             _check_resources(ray, plan)
             searcher = _searcher(plan, ledger)
-            scheduler: Any = None  # first come, first served
-            if plan.options.pruner != "none":
-                scheduler = ASHAScheduler(
-                    time_attr=EPOCH,
-                    max_t=plan.settings.epochs + 1,  # the last report is how the trial ended
-                    grace_period=min(grace_period(plan), plan.settings.epochs),
-                    reduction_factor=REDUCTION,
-                )
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(_train, folder=str(plan.folder)), _resources(plan)),
                 tune_config=tune.TuneConfig(
                     metric=METRIC,
                     mode="max",
                     search_alg=searcher,
-                    scheduler=scheduler,
+                    scheduler=_scheduler(plan),
                     num_samples=ledger.left_to_take(),
                     max_concurrent_trials=plan.options.parallel if plan.options.parallel > 1 else None,
                 ),
@@ -97,22 +90,41 @@ def _train(config: dict[str, Any], *, folder: str) -> None:
     known = {int(epoch): fitness for epoch, fitness in config["known"].items()}
     if plan.settings.device is None and not _has_gpu():
         plan.settings.assign("device", "cpu", origin="tune")
-    state: dict[str, Any] = {"ended": False}
+    flag = ticket.folder / ENDS_EARLY
+    flag.unlink(missing_ok=True)
 
     def report(epoch: int, fitness: float) -> bool:
         if epoch in known:
             return False
         known[epoch] = fitness
-        try:
-            tune.report({METRIC: fitness, "epoch": epoch, "outcome": "", "reason": ""})
-        except SystemExit:  # ASHA has decided; the run ends in order, and writes what it has
-            state["ended"] = True
-        return bool(state["ended"])
+        tune.report({METRIC: fitness, "epoch": epoch, "outcome": "", "reason": ""})  # returns when the driver has it
+        return flag.exists()
 
     outcome = TrainTrial()(plan, ticket.values, ticket.folder, report)
-    if not state["ended"]:
-        best = max([*known.values(), outcome.fitness] if outcome.state != FAILED else [0.0])
-        tune.report({METRIC: best, "epoch": -1, "outcome": outcome.state, "reason": outcome.reason})
+    best = 0.0 if outcome.state == FAILED else max([*known.values(), outcome.fitness])
+    tune.report({METRIC: best, "epoch": -1, "outcome": outcome.state, "reason": outcome.reason})
+
+
+def _scheduler(plan: Plan) -> Any:
+    """ASHA that asks a trial to end, because Ray's own way to stop one kills it in the middle of a write."""
+    from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+    if plan.options.pruner == "none":
+        return None
+
+    class EndsInOrder(ASHAScheduler):  # type: ignore[misc]
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+            decision = super().on_trial_result(tune_controller, trial, result)
+            if decision == TrialScheduler.STOP:
+                (Path(trial.config["folder"]) / ENDS_EARLY).touch()
+            return TrialScheduler.CONTINUE
+
+    return EndsInOrder(
+        time_attr=EPOCH,
+        max_t=plan.settings.epochs + 1,  # the last report is how the trial ended
+        grace_period=min(grace_period(plan), plan.settings.epochs),
+        reduction_factor=REDUCTION,
+    )
 
 
 def _searcher(plan: Plan, ledger: Ledger) -> Any:
@@ -156,14 +168,10 @@ def _searcher(plan: Plan, ledger: Ledger) -> Any:
                 return
             result = result or {}
             self._note(trial_id, result, ticket)
-            if error:
-                outcome = Outcome(FAILED, 0.0, f"its process ended {MOST_FAILURES + 1} times")
-            elif result.get("outcome"):
+            if result.get("outcome") and not error:
                 outcome = Outcome(result["outcome"], float(result[METRIC]), str(result["reason"]))
-            elif int(result.get("epoch", 0)) + 1 >= plan.settings.epochs:
-                outcome = Outcome(COMPLETE, ledger.best_of(ticket.number))
             else:
-                outcome = Outcome(PRUNED, ledger.best_of(ticket.number))
+                outcome = Outcome(FAILED, math.nan, f"its process ended {MOST_FAILURES + 1} times")
             ledger.end(ticket.number, outcome)
             try:
                 after_trial(plan, ledger, ticket.number)

@@ -10,7 +10,7 @@ from typing import Any
 from sightline.artifacts.run_dir import FOLDERS
 from sightline.errors import MissingExtraError, SettingTypeError, SettingValueError
 from sightline.log import LOGGER
-from sightline.tune.plan import OPTIONS, Options
+from sightline.tune.plan import OPTIONS
 
 EXTRAS = {"optuna": ("optuna",), "ray": ("optuna", "ray")}  # Optuna keeps the trials, whoever runs them
 # Arguments of Ultralytics' tuner for which there is another way here.
@@ -22,10 +22,11 @@ OTHERWISE = {
 
 
 def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the study, checked, and the rest, which are settings. Old names become new ones, with a line.
+    """Options of the study (`Options` checks them), and the rest, which are settings. Old names become new ones, with
+    a line.
 
     Raises:
-        SettingsError: an option is wrong.
+        SettingsError: an old name is wrong, or says something else than the new one.
     """
     rest = dict(given)
     for name, how in OTHERWISE.items():
@@ -44,7 +45,6 @@ def options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if "pruner" in rest and rest["pruner"] is None:
         rest["pruner"] = "none"
     changed = {name: rest.pop(name) for name in OPTIONS if name in rest}
-    Options(**changed)
     return changed, rest
 
 
@@ -62,7 +62,7 @@ def check_extras(engine: str | None) -> None:
     Raises:
         MissingExtraError: what the engine needs is not installed.
     """
-    missing = [name for name in EXTRAS[engine or "optuna"] if find_spec(name) is None]
+    missing = [name for name in EXTRAS.get(engine or "optuna", ()) if find_spec(name) is None]
     if missing:
         raise MissingExtraError(
             f"engine={engine or 'optuna'} needs {' and '.join(missing)}. Install: "

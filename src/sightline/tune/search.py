@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -218,7 +219,10 @@ def work(plan: Plan, ledger: Ledger, run: RunTrial) -> None:
         try:
             outcome = run_ticket(plan, ledger, run, ticket)
         except BaseException:
-            ledger.recover(os.getpid(), "interrupted")
+            with contextlib.suppress(
+                Exception
+            ):  # where the disk is gone, that is what must be said; resume does it, too
+                ledger.recover(os.getpid(), "interrupted")
             raise
         ledger.end(ticket.number, outcome)
         after_trial(plan, ledger, ticket.number)
