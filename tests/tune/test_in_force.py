@@ -207,6 +207,12 @@ def test_of_the_built_in_space_is_left_out_what_does_not_act_or_is_set(settings_
     assert plan.settings.optimizer == "auto"
 
 
+def test_a_folder_that_holds_a_study_is_not_written_to(settings_with: Any):
+    prepare(settings_with(), Options(), {"lr0": {"factor": 3}}, run=TrainTrial())
+    with pytest.raises(SettingValueError, match=r"holds a study already\. Go on with it: resume="):
+        prepare(settings_with(), Options(), {"lr0": {"factor": 3}}, run=TrainTrial())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "data", "unread"),
@@ -215,9 +221,4 @@ def test_of_the_built_in_space_is_left_out_what_does_not_act_or_is_set(settings_
 def test_the_built_in_space_of_other_tasks(model: str, data: str, unread: set[str], settings_with: Any):
     task = "pose" if unread == set() else "rtdetr"
     probe = Probe(settings_with(model=model, data=data, task=task), TrainTrial().make)
-    space, _ = read_space(None)
-    closed = {
-        name: dimension.around(name, getattr(probe.base, name)) if isinstance(dimension, Factor) else dimension
-        for name, dimension in space.items()
-    }
-    assert set(without_effect(closed, probe)) == unread
+    assert set(without_effect(built_in(probe), probe)) == unread

@@ -12,14 +12,14 @@ from typing import Any
 from sightline.artifacts.run_dir import make_run_dir
 from sightline.config.kinds import FIND
 from sightline.config.load import RECIPES
-from sightline.config.settings import Settings
+from sightline.config.settings import AUTO, Settings
 from sightline.errors import SettingsError, SettingValueError, TrainingError, UsageError
 from sightline.log import LOGGER
 from sightline.tune.in_force import Probe, check_names, without_effect
 from sightline.tune.ledger import RUNNING, Ledger, Row, Ticket, wait_until_gone
 from sightline.tune.plan import FILE, Options, Plan
 from sightline.tune.results import TuneResult, write
-from sightline.tune.space import Factor, Space, read_space
+from sightline.tune.space import Factor, OpenSpace, Space, read_space
 from sightline.tune.trial import (
     COMPLETE,
     FAILED,
@@ -49,6 +49,41 @@ def prepare(
     Raises:
         UsageError: something is missing, wrong, or would not be in force; nothing was started.
     """
+    _refuse_what_is_no_study(settings)
+    check_can_travel(run, options, settings.objects())
+    settings = settings.copy()
+    wanted, called = read_space(space)
+    check_names(wanted)
+    left_out = _what_is_set(settings, wanted, "" if space is None else called)
+    probe = Probe(settings, run.make)
+    searched, useless = _what_acts({name: wanted[name] for name in wanted if name not in left_out}, probe)
+    left_out |= useless
+    reasons = "\n".join(f"  {name}: {reason}." for name, reason in left_out.items())
+    if useless and space is not None:
+        raise SettingValueError(
+            f"{called}: of what is to be searched, this is not in force in these runs, so that its search would only "
+            f"find noise. Take it out, or change what keeps it from acting:\n{reasons}"
+        )
+    if not searched:
+        raise SettingValueError(f"Of the built-in space nothing is left to search:\n{reasons}")
+    for name, value in QUIET.items():
+        if not settings.is_user_set(name):
+            settings.assign(name, value, origin=AUTO)
+    if settings.batch < 1:  # found once, or every trial would look for its own
+        settings.assign("batch", probe.base.batch, origin=AUTO)
+    folder = make_run_dir(settings, settings.task, "tune")
+    if (folder / FILE).exists():
+        raise SettingValueError(
+            f"{folder} holds a study already. Go on with it: resume={folder}. Or give another name."
+        )
+    start = {name: getattr(probe.base, name) for name in searched}
+    plan = Plan(folder, settings, searched, options, start, left_out, settings.objects())
+    plan.save()
+    _say_what_is_searched(plan, probe)
+    return plan
+
+
+def _refuse_what_is_no_study(settings: Settings) -> None:
     if settings.model is None or settings.data is None:
         missing = " and ".join(f"{name}=" for name in ("model", "data") if getattr(settings, name) is None)
         raise UsageError(f"tune needs {missing}. Example: sightline tune model=yolo26n.yaml data=shapes trials=30")
@@ -62,54 +97,31 @@ def prepare(
             "`sightline lr-find`, and give it; or leave lr0 to the search."
         )
     check_one_device(settings)
-    check_can_travel(run, options, settings.objects())
-    settings = settings.copy()
-    wanted, called = read_space(space)
-    built_in = space is None
-    check_names(wanted)
-    left_out: dict[str, str] = {}
+
+
+def _what_is_set(settings: Settings, wanted: OpenSpace, own: str) -> dict[str, str]:
+    """Settings of the space that the user set as well → what to say; an error where `own` names a space of the user."""
     fixed = [name for name in wanted if settings.is_user_set(name) and settings.origin(name) not in RECIPES]
-    if fixed and not built_in:
+    if fixed and own:
         said = ", ".join(f"{name}={getattr(settings, name)} ({settings.origin(name)})" for name in fixed)
-        raise SettingValueError(f"{said}: set, and in the space as well ({called}). Leave out one of them.")
-    for name in fixed:
-        left_out[name] = f"you set {name}={getattr(settings, name)}"
-        del wanted[name]
-    probe = Probe(settings, run.make)
+        raise SettingValueError(f"{said}: set, and in the space as well ({own}). Leave out one of them.")
+    return {name: f"you set {name}={getattr(settings, name)}" for name in fixed}
+
+
+def _what_acts(wanted: OpenSpace, probe: Probe) -> tuple[Space, dict[str, str]]:
+    """The space with numbers in the place of factors, without what would not act; and why that would not."""
     closed: Space = {}
+    useless: dict[str, str] = {}
     for name, dimension in wanted.items():
+        if not isinstance(dimension, Factor):
+            closed[name] = dimension
+            continue
         try:
-            closed[name] = (
-                dimension.around(name, getattr(probe.base, name)) if isinstance(dimension, Factor) else dimension
-            )
+            closed[name] = dimension.around(name, getattr(probe.base, name))
         except SettingsError as error:
-            left_out[name] = str(error).removeprefix(f"{name}: ")
-    useless = without_effect(closed, probe)
-    left_out |= useless
-    if not built_in and (useless or len(closed) < len(wanted)):
-        reasons = "\n".join(f"  {name}: {reason}." for name, reason in left_out.items())
-        raise SettingValueError(
-            f"{called}: of what is to be searched, this is not in force in these runs, so that its search would only "
-            f"find noise. Take it out, or change what keeps it from acting:\n{reasons}"
-        )
-    searched = {name: dimension for name, dimension in closed.items() if name not in useless}
-    if not searched:
-        raise SettingValueError("Nothing is left to search: " + "; ".join(f"{n}: {r}" for n, r in left_out.items()))
-    for name, value in QUIET.items():
-        if not settings.is_user_set(name):
-            settings.assign(name, value, origin="auto")
-    start = {name: getattr(probe.base, name) for name in searched}
-    if settings.batch < 1:
-        settings.assign("batch", probe.base.batch, origin="auto")
-    folder = make_run_dir(settings, settings.task, "tune")
-    if (folder / FILE).exists():
-        raise SettingValueError(
-            f"{folder} holds a study already. Go on with it: resume={folder}. Or give another name."
-        )
-    plan = Plan(folder, settings, searched, options, start, left_out, settings.objects())
-    plan.save()
-    _say_what_is_searched(plan, probe)
-    return plan
+            useless[name] = str(error).removeprefix(f"{name}: ")
+    useless |= without_effect(closed, probe)
+    return {name: dimension for name, dimension in closed.items() if name not in useless}, useless
 
 
 def _say_what_is_searched(plan: Plan, probe: Probe) -> None:
