@@ -112,7 +112,7 @@ def _scheduler(plan: Plan) -> Any:
     if plan.options.pruner == "none":
         return None
 
-    class EndsInOrder(ASHAScheduler):  # type: ignore[misc]
+    class EndsInOrder(ASHAScheduler):
         def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
             decision = super().on_trial_result(tune_controller, trial, result)
             if decision == TrialScheduler.STOP:
