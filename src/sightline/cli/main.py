@@ -53,6 +53,8 @@ EXAMPLES = """Examples:
 
   sightline compare runs/detect/base-* runs/detect/new-*      (is one recipe better, or is it noise?)
 
+  sightline tune model=yolo26n.yaml data=shapes epochs=10 trials=30      (better settings, by many short runs)
+
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
   sightline settings explain lr0    (all about one: effect, related settings, where it is read)
 """
@@ -136,6 +138,14 @@ def compare(
     from sightline.cli.compare import compare as side_by_side
 
     return side_by_side(words or [])
+
+
+@app.command(context_settings=OWN_GRAMMAR)
+def tune(words: Words = None) -> int:
+    """Search for better settings by many runs of train: needs model= and data=, or resume=."""
+    from sightline.cli.tune import tune as search
+
+    return search(words or [])
 
 
 @app.command()
@@ -243,6 +253,7 @@ def _arranged(words: list[str]) -> list[str]:
         "compare",
         "report",
         "watch",
+        "tune",
     }
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
@@ -253,7 +264,7 @@ def _arranged(words: list[str]) -> list[str]:
     if words[0] in commands or words[0] in ("--help", "--install-completion", "--show-completion"):
         return words
     for place, word in enumerate(words):
-        if word in ALL and (place == 0 or not words[place - 1].endswith("=")):
+        if word in (*ALL, "tune") and (place == 0 or not words[place - 1].endswith("=")):
             return [word, *words[:place], *words[place + 1 :]]
     return [ALL_WORDS, *words]
 

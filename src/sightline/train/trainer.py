@@ -390,10 +390,14 @@ class BaseTrainer(RunState):
             self.test_loader = self.get_dataloader(self.data["val"], batch * 2, rank=self.rank, mode="val")
         for loader in (self.train_loader, self.test_loader):
             check_loader(loader)
+        self._say_what_is_repeated()
+        self._setup_optimization()
+
+    def _setup_optimization(self) -> None:
+        """What moves the weights. `tune/` calls it with one setting after another, to see which do anything."""
         # A user's own data set need not know of repeats.
         images = getattr(self.train_loader.dataset, "images_per_epoch", len(self.train_loader.dataset))
         batches = len(self.train_loader)
-        self._say_what_is_repeated()
         self.fill_automatic(batches=batches)
         schedule_settings.put_in_force(self)
         optimizer = self.build_optimizer(
