@@ -184,7 +184,7 @@ def command_lines() -> Iterator[str]:
     from sightline.cli.main import app
 
     def describe(command: Any, name: str, level: int, parent: Any = None) -> Iterator[str]:
-        context = command.make_context(name, [], parent=parent, resilient_parsing=True, terminal_width=100)
+        context = command.make_context(name, [], parent=parent, resilient_parsing=True, terminal_width=90)
         yield f"\n{'#' * level} {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
         for inner, each in getattr(command, "commands", {}).items():
             if not each.hidden:
