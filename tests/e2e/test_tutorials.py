@@ -15,6 +15,7 @@ import pytest
 import typer
 import yaml
 
+from sightline.callbacks.base import EVENTS
 from sightline.cli.main import app
 from sightline.config.command_line import parse_command_line
 from sightline.config.load import make_settings
@@ -88,6 +89,10 @@ def test_its_code_compiles_and_imports_what_is_there(page: Path):
     for block in blocks(page):
         if block["language"] == "yaml":
             assert {"train", "val", "names"} <= set(yaml.safe_load(block["text"]))
+
+
+def test_the_number_of_moments_is_right():
+    assert f"There are {len(EVENTS)} moments" in (DOCS / "tutorials/change-the-training.md").read_text(encoding="utf-8")
 
 
 def smaller(text: str) -> str:
