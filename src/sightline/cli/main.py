@@ -47,6 +47,7 @@ EXAMPLES = """Examples:
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
+
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
   sightline report runs/detect/train runs/detect/train-2      (one page, side by side)
   sightline watch runs/detect/train      (the page in a browser, while the run goes on)
@@ -56,6 +57,7 @@ EXAMPLES = """Examples:
   sightline tune model=yolo26n.yaml data=shapes epochs=10 trials=30      (better settings, by many short runs)
 
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
+
   sightline settings explain lr0    (all about one: effect, related settings, where it is read)
 """
 
