@@ -149,7 +149,8 @@ class YOLO:
             weights: a file of any kind, a state dict, a network, or another YOLO.
 
         Raises:
-            MissingFileError, CheckpointError: there is no such file, or it cannot be read safely.
+            MissingFileError: there is no such file.
+            CheckpointError: it cannot be read safely.
             SettingTypeError: something else was given.
             ModelError: nothing fits.
         """
@@ -222,7 +223,9 @@ class YOLO:
 
         Raises:
             SettingsError: a setting or `trainer` is wrong; nothing was started.
-            DataError, MissingFileError, OutputError: the data cannot be used, the run folder not be written.
+            DataError: the data cannot be used.
+            MissingFileError: the data is not there.
+            OutputError: the run folder cannot be written.
         """
         self._refuse_another_model(settings)
         return self._run("train", settings, origin="code", part=trainer, callbacks=callbacks)
@@ -448,10 +451,12 @@ class YOLO:
         return self
 
     def eval(self) -> YOLO:
+        """Put the network into evaluation mode, for those who call it themselves. Returns self."""
         self.model.eval()
         return self
 
     def to(self, device: Any) -> YOLO:
+        """Move the network to a device, given as torch takes it. Returns self."""
         self.model.to(device)
         return self
 
@@ -462,6 +467,7 @@ class YOLO:
 
     @property
     def device(self) -> Any:
+        """Where the network is now."""
         return next(self.model.parameters()).device
 
     def add_callback(self, event: str | callback_base.Callback, func: Callable[[Any], Any] | None = None) -> None:
@@ -471,9 +477,11 @@ class YOLO:
             self.callbacks[name].append(function)
 
     def clear_callback(self, event: str) -> None:
+        """Forget what was added for `event`."""
         self.callbacks[callback_base.check_event(event)] = []
 
     def reset_callbacks(self) -> None:
+        """Forget all that was added."""
         self.callbacks = callback_base.empty_table()
 
     def copy(self) -> YOLO:

@@ -45,11 +45,13 @@ EXAMPLES = """Examples:
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
+
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
 
   sightline compare runs/detect/base-* runs/detect/new-*      (is one recipe better, or is it noise?)
 
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
+
   sightline settings explain lr0    (all about one: effect, related settings, where it is read)
 """
 

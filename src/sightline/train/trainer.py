@@ -94,7 +94,8 @@ class BaseTrainer(RunState):
 
     Raises:
         SettingsError: a setting is wrong.
-        DataError, MissingFileError: the data set cannot be used.
+        DataError: the data set cannot be used.
+        MissingFileError: it is not there.
     """
 
     task = ""  # the row of `tasks.py`; each task's trainer names its own

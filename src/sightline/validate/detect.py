@@ -257,7 +257,8 @@ class DetectionValidator(BaseValidator):
         """Which predictions of an image are right: what the metrics take beside scores and classes.
 
         Args:
-            prediction, truth: of one image, as `postprocess` and `labelled` give them.
+            prediction: of one image, as `postprocess` gives it.
+            truth: of the same image, as `labelled` gives it.
             overlap: (T, P) IoU of the boxes.
         """
         return {"tp": match_predictions(prediction["cls"].numpy(), truth["cls"].numpy(), overlap)}
