@@ -31,7 +31,7 @@ from sightline.tune.trial import (
 )
 
 # A trial is one of many: its pictures, trackers and progress would bury what matters. Whoever sets them gets them.
-QUIET: dict[str, Any] = {"plots": False, "loggers": [], "verbose": False}
+QUIET: dict[str, Any] = {"plots": False, "report": False, "loggers": [], "verbose": False}
 FAIL_ALIKE = 3  # trials from the first one; more of the same would tell nothing new
 WAIT_FOR_OTHERS = 10.0  # seconds for the workers of a study that was just killed to be gone
 
