@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow check docs format clean
 
 $(STAMP): pyproject.toml requirements/constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,10 +21,13 @@ test: $(STAMP)  ## everything but the slow tests, on two processes
 test-slow: $(STAMP)  ## the tests that train for minutes
 	$(BIN)/python -m pytest -n 0 -m slow tests
 
-check: $(STAMP)  ## format, lint and types
+check: $(STAMP) docs  ## format, lint, types, and whether the site of docs/ is whole
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the site, into build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -134,6 +134,7 @@ class YOLO:
         if self.ckpt.origin is not None and self.ckpt.origin.is_own:
             configure()  # what is said about the class of the network must be seen
         self.model = network_of(self.ckpt, like=like)
+        self._changes_when_new = _changes(self.model)
         self.ckpt_path = str(path)
         self._weights_loaded = True
         self.overrides = {"model": str(path)}
@@ -149,7 +150,8 @@ class YOLO:
             weights: a file of any kind, a state dict, a network, or another YOLO.
 
         Raises:
-            MissingFileError, CheckpointError: there is no such file, or it cannot be read safely.
+            MissingFileError: there is no such file.
+            CheckpointError: it cannot be read safely.
             SettingTypeError: something else was given.
             ModelError: nothing fits.
         """
@@ -222,7 +224,9 @@ class YOLO:
 
         Raises:
             SettingsError: a setting or `trainer` is wrong; nothing was started.
-            DataError, MissingFileError, OutputError: the data cannot be used, the run folder not be written.
+            DataError: the data cannot be used.
+            MissingFileError: the data is not there.
+            OutputError: the run folder cannot be written.
         """
         self._refuse_another_model(settings)
         return self._run("train", settings, origin="code", part=trainer, callbacks=callbacks)
@@ -239,6 +243,38 @@ class YOLO:
             SettingsError: one of them cannot change in a run that goes on, or the run is finished.
         """
         return self.train(resume=last if isinstance(last, bool) else str(last), **settings)
+
+    def tune(
+        self,
+        use_ray: bool | None = None,
+        iterations: int | None = None,
+        *,
+        space: str | Path | Mapping[str, Any] | None = None,
+        resume: str | Path | bool = False,
+        trainer: Any = None,
+        callbacks: Any = None,
+        **settings: Any,
+    ) -> Any:
+        """Search for better settings by many runs of `train`; returns a `TuneResult`. docs/tuning.md is the guide.
+
+        This object stays as it is; `result.best_weights` and `result.best_file` say where the best is.
+
+        Args:
+            use_ray, iterations: older names of engine="ray" and trials=.
+            space: what is searched: a YAML file or a dict; None is the built-in space.
+            resume: the folder of a study to go on with; True is runs/<task>/tune of the working directory.
+            trainer, callbacks: as in `train`.
+            settings: trials, method, engine, pruner, parallel, grace_period, gpu_per_trial, cpu_per_trial, address, and
+                any training setting.
+
+        Raises:
+            SettingsError: a setting is wrong, or would be searched without being in force; nothing was started.
+            MissingExtraError: Optuna or Ray is not installed.
+            TrainingError: the first trials fail, all for one reason.
+        """
+        self._refuse_another_model(settings)
+        settings |= {name: value for name, value in {"use_ray": use_ray, "iterations": iterations}.items() if value}
+        return self._tune(settings, space, resume, origin="code", trainer=trainer, callbacks=callbacks)
 
     def lr_find(self, trainer: Any = None, **settings: Any) -> LrFinding:
         """Try learning rates with the steps that training would make, and say which lr0 suits them.
@@ -366,6 +402,43 @@ class YOLO:
         self.metrics = getattr(trainer.validator, "metrics", None)
         return self.metrics
 
+    def _tune(
+        self,
+        given: Mapping[str, Any],
+        space: str | Path | Mapping[str, Any] | None,
+        resume: str | Path | bool,
+        *,
+        origin: str,
+        trainer: Any = None,
+        callbacks: Any = None,
+    ) -> Any:
+        from sightline.tune import request
+
+        configure()
+        changed, rest = request.options(given)
+        request.check_extras(changed.get("engine"))
+        from sightline.tune import search  # loads Optuna
+        from sightline.tune.plan import Options
+        from sightline.tune.trial import TrainTrial
+
+        run = TrainTrial(
+            source=None if self._is_untrained() else self.model,
+            trainer=trainer,
+            callbacks=[*callback_base.entries(self.callbacks), *callback_base.entries(callbacks)],
+            is_from_file=_changes(self.model) == self._changes_when_new,
+        )
+        if resume:
+            plan = search.continued(request.folder_of(resume, self.task), rest, changed)
+        else:
+            remembered = {"data": self.overrides["data"]} if "data" in self.overrides else {}
+            base = make_settings("train", remembered, origin=CHECKPOINT)
+            rest = {**rest, "model": self.overrides.get("model")}
+            checked = make_settings("train", rest, origin=origin, base=base, in_model_file=settings_in_file)
+            checked.assign("task", self.task, origin="auto")
+            check_supported(checked)
+            plan = search.prepare(checked, Options(**changed), space, run=run)
+        return search.run_study(plan, run)
+
     def _val(self, settings: Settings, part: Any) -> Any:
         if settings.data is None:
             raise UsageError("val needs a data set: data=file.yaml (a trained model remembers its own).")
@@ -448,10 +521,12 @@ class YOLO:
         return self
 
     def eval(self) -> YOLO:
+        """Put the network into evaluation mode, for those who call it themselves. Returns self."""
         self.model.eval()
         return self
 
     def to(self, device: Any) -> YOLO:
+        """Move the network to a device, given as torch takes it. Returns self."""
         self.model.to(device)
         return self
 
@@ -462,6 +537,7 @@ class YOLO:
 
     @property
     def device(self) -> Any:
+        """Where the network is now."""
         return next(self.model.parameters()).device
 
     def add_callback(self, event: str | callback_base.Callback, func: Callable[[Any], Any] | None = None) -> None:
@@ -471,9 +547,11 @@ class YOLO:
             self.callbacks[name].append(function)
 
     def clear_callback(self, event: str) -> None:
+        """Forget what was added for `event`."""
         self.callbacks[callback_base.check_event(event)] = []
 
     def reset_callbacks(self) -> None:
+        """Forget all that was added."""
         self.callbacks = callback_base.empty_table()
 
     def copy(self) -> YOLO:

@@ -249,6 +249,6 @@ def test_attributes_that_scripts_read(trained: Any, of: Any, names: str):
 
 
 def test_what_is_not_here_yet_says_so(trained: Any):
-    for method in ("track", "export", "tune", "benchmark", "embed"):
+    for method in ("track", "export", "benchmark", "embed"):
         with pytest.raises(AttributeError, match=f"'{method}' exists in Ultralytics, not in sightline yet"):
             getattr(trained, method)

@@ -94,6 +94,7 @@ class Bad:
 
 
 TRAIN = "train model=yolo26n.yaml data=tiny.yaml"
+TUNE = "tune model=yolo26n.yaml data=tiny.yaml"
 DATA = "train model=yolo26n.yaml data=mine.yaml"
 VAL = "val model=two.pt data=tiny.yaml"
 PREDICT = "predict model=two.pt source=images/val"
@@ -122,6 +123,36 @@ REQUEST = [
     Bad("text for a number", f"{TRAIN} epochs=five", ("epochs='five'", "whole number", "at least 1")),
     Bad("number out of range", f"{TRAIN} lr0=-0.1", ("lr0=-0.1", "from 0 to 1")),
     Bad("number that is none", f"{TRAIN} lr0=nan", ("lr0='nan'", "from 0 to 1")),
+    Bad("tune without data", "tune model=yolo26n.yaml", ("tune needs data=", "sightline tune")),
+    Bad("tune no trials", f"{TUNE} trials=0", ("trials=0", "whole number from 1")),
+    Bad("tune by a grid", f"{TUNE} method=grid", ("method=grid", "tpe or random or evolve")),
+    Bad("tune on half a GPU", f"{TUNE} gpu_per_trial=0.5", ("gpu_per_trial=0.5", "engine=ray")),
+    Bad("space is not there", f"{TUNE} space=mine.yaml", ("space=mine.yaml", "no such file", "lr0: {low")),
+    Bad(
+        "space misspelt",
+        f"{TUNE} space=mine.yaml",
+        ("mine.yaml line 2", "'momentun'", "Did you mean momentum=0.937"),
+        prepare=described("lr0: {factor: 10}\nmomentun: {low: 0.1, high: 0.9}\n"),
+    ),
+    Bad(
+        "space upside down",
+        f"{TUNE} space=mine.yaml",
+        ("mine.yaml line 1", "low=0.1", "high=0.01"),
+        prepare=described("lr0: {low: 0.1, high: 0.01}\n"),
+    ),
+    Bad(
+        "space of what is set",
+        f"{TUNE} space=mine.yaml lr0=0.02",
+        ("lr0=0.02 (command line)", "in the space as well", "Leave out one"),
+        prepare=described("lr0: {factor: 10}\n"),
+    ),
+    Bad(
+        "space not in force",
+        f"{TUNE} space=mine.yaml imgsz=64 epochs=5",
+        ("pose: the loss of this network has no such term", "close_mosaic=10 leaves no epoch", "Take it out"),
+        prepare=described("pose: {low: 1, high: 20}\nmosaic: {low: 0, high: 1}\n"),
+    ),
+    Bad("no study there", "tune resume=nowhere", ("resume=nowhere", "study.json", "no study")),
     Bad("no size", f"{TRAIN} imgsz=0", ("imgsz=0", "1 to 32768")),
     Bad("no batch", f"{TRAIN} batch=0", ("batch=0", "whole number from 1")),
     Bad("negative batch", f"{TRAIN} batch=-2", ("batch=-2", "whole number from 1")),

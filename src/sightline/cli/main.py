@@ -17,6 +17,8 @@ import typer
 
 from sightline import __version__
 from sightline.cli.doctor import doctor
+from sightline.cli.report import report
+from sightline.cli.watch import watch
 from sightline.config import names, table
 from sightline.config.groups.field import ALL
 from sightline.config.preset import preset_names, preset_text
@@ -45,11 +47,17 @@ EXAMPLES = """Examples:
   sightline run my_script.py --epochs 5      (a script with `from ultralytics import YOLO`)
 
   sightline doctor replay runs/detect/train/dumps/epoch3-batch7.pt      (why a batch was bad)
+
   sightline doctor run runs/detect/train      (what is wrong with it; also: settings, data, overfit)
+  sightline report runs/detect/train runs/detect/train-2      (one page, side by side)
+  sightline watch runs/detect/train      (the page in a browser, while the run goes on)
 
   sightline compare runs/detect/base-* runs/detect/new-*      (is one recipe better, or is it noise?)
 
+  sightline tune model=yolo26n.yaml data=shapes epochs=10 trials=30      (better settings, by many short runs)
+
   sightline settings lr0 imgsz      (what they mean; without names: all of them)
+
   sightline settings explain lr0    (all about one: effect, related settings, where it is read)
 """
 
@@ -64,6 +72,8 @@ app = typer.Typer(
 
 
 app.add_typer(doctor, name="doctor")
+app.command()(report)
+app.command(context_settings={"ignore_unknown_options": True})(watch)
 
 
 def complete_settings(incomplete: str) -> Iterator[str]:
@@ -130,6 +140,14 @@ def compare(
     from sightline.cli.compare import compare as side_by_side
 
     return side_by_side(words or [])
+
+
+@app.command(context_settings=OWN_GRAMMAR)
+def tune(words: Words = None) -> int:
+    """Search for better settings by many runs of train: needs model= and data=, or resume=."""
+    from sightline.cli.tune import tune as search
+
+    return search(words or [])
 
 
 @app.command()
@@ -235,6 +253,9 @@ def _arranged(words: list[str]) -> list[str]:
         "checks",
         "doctor",
         "compare",
+        "report",
+        "watch",
+        "tune",
     }
     if not words or words[0] in ("help", "-h"):
         return ["--help"] if words else [ALL_WORDS]
@@ -245,7 +266,7 @@ def _arranged(words: list[str]) -> list[str]:
     if words[0] in commands or words[0] in ("--help", "--install-completion", "--show-completion"):
         return words
     for place, word in enumerate(words):
-        if word in ALL and (place == 0 or not words[place - 1].endswith("=")):
+        if word in (*ALL, "tune") and (place == 0 or not words[place - 1].endswith("=")):
             return [word, *words[:place], *words[place + 1 :]]
     return [ALL_WORDS, *words]
 

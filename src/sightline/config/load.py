@@ -77,7 +77,9 @@ def make_settings(
         quiet: leave out warnings (old names, settings that the mode does not read): they are given elsewhere.
 
     Raises:
-        UnknownSettingError, SettingTypeError, SettingValueError: the message begins with the file it concerns.
+        UnknownSettingError: no setting has this name; messages begin with the file they concern.
+        SettingTypeError: a value has the wrong type.
+        SettingValueError: a value is out of range, or two do not go together.
         MissingSettingsFileError: there is no such YAML file.
     """
     wanted = dict(overrides or {})

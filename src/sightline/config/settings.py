@@ -79,7 +79,8 @@ class Settings(
 
     Raises:
         UnknownSettingError: no setting has the name, or it is not here yet; the message has the nearest names.
-        SettingTypeError, SettingValueError: with the setting, the value found and what is allowed.
+        SettingTypeError: with the setting, the value found and what is allowed.
+        SettingValueError: the same for a value out of range.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, arbitrary_types_allowed=True)

@@ -14,6 +14,7 @@ from sightline.data.repeat import RepeatFactors, repeated_length
 from sightline.data.sampler import SampleKey
 from sightline.data.transforms.format import to_tensors
 from sightline.data.unreadable import KEY, MOST_IN_A_ROW
+from sightline.data.work_times import batch_begins, reading
 from sightline.errors import SightlineError
 from sightline.ops.boxes import xywhn_to_xyxy
 from sightline.ops.letterbox import RectBatches, rect_batches
@@ -118,6 +119,7 @@ class DetectionDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> list[dict[str, Any] | Failure]:
         """A batch at once, as the loader asks for it. A problem with a file comes back as a value: an exception would
         reach the user wrapped in the traceback of a worker process."""
+        batch_begins()
         rows: list[dict[str, Any] | Failure] = []
         met: list[tuple[tuple[str, str], ...]] = []
         for key in keys:
@@ -161,7 +163,8 @@ class DetectionDataset(Dataset[dict[str, Any]]):
         )
 
     def _load(self, i: int) -> Sample:
-        image, original = self.reader.load(i, shared=True)  # a mosaic shows a part of four, so no copies
+        with reading():
+            image, original = self.reader.load(i, shared=True)  # a mosaic shows a part of four, so no copies
         height, width = image.shape[:2]
         found = self.index.labels(i)
         size = np.array([width, height], np.float32)

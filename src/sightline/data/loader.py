@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from sightline.data.sampler import EpochBatches, SampleKey
 from sightline.data.transforms.guests import EVEN, Guests
 from sightline.data.transforms.pipeline import build_pipeline
 from sightline.data.unreadable import Unreadable
+from sightline.data.work_times import WorkTimes, collate_timed
 from sightline.errors import DataError, SettingValueError
 from sightline.log import LOGGER
 
@@ -45,6 +47,7 @@ class Loader:
     Attributes:
         workers: worker processes; 0 prepares batches in this process.
         unreadable: images that could not be read and were replaced or left out, since somebody took the list.
+        work_times: seconds of reading and augmenting, on all workers together, since somebody took them.
         restarts: how often the workers had to be started anew because one of them died, since `take_restarts`.
     """
 
@@ -64,6 +67,7 @@ class Loader:
         self.pin_memory = pin_memory
         self.start_method = start_method
         self.unreadable = Unreadable()
+        self.work_times = WorkTimes()
         self.restarts = 0
         self._processes = self._start_processes(sampler, persistent=True) if workers else None
         self._settled = False  # whether this process prepares batches of this loader
@@ -100,6 +104,7 @@ class Loader:
                     continue
                 raise batch.error
             self.unreadable.take_from(batch)
+            self.work_times.take_from(batch)
             yield batch
 
     def _from_workers(self) -> Iterator[Any]:
@@ -167,7 +172,7 @@ class Loader:
             self._settled = True
 
     def _prepare(self, keys: list[SampleKey]) -> dict[str, Any] | Failure:
-        batch = self.dataset.collate_fn(self.dataset.__getitems__(keys))
+        batch = collate_timed(self.dataset.collate_fn, self.dataset.__getitems__(keys))
         if self.pin_memory and not isinstance(batch, Failure):
             batch = {name: value.pin_memory() if torch.is_tensor(value) else value for name, value in batch.items()}
         return batch
@@ -177,7 +182,7 @@ class Loader:
             self.dataset,
             batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=self.workers,
-            collate_fn=self.dataset.collate_fn,
+            collate_fn=partial(collate_timed, self.dataset.collate_fn),
             pin_memory=self.pin_memory,
             worker_init_fn=_quiet_worker,
             persistent_workers=persistent,

@@ -21,7 +21,8 @@ from sightline.diagnosis.rules import replay
 from sightline.errors import MissingFileError, SettingValueError
 
 MARKS = {"error": "✗", "warning": "!", "note": "·"}
-OWN = frozenset({"setup", "epoch", "finding"})  # events that the diagnosis writes itself
+# Events of the diagnosis itself, and those that say how a run was, not what happened to it.
+OWN = frozenset({"setup", "epoch", "finding", "environment", "data", "trace", "end"})
 
 
 @dataclass

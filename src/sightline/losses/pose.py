@@ -48,7 +48,8 @@ class v8PoseLoss(v8DetectionLoss):
     Args:
         model: as `v8DetectionLoss`; its head also gives `kpt_shape`, its `args` the gains pose and kobj, and
             `kpt_oks_sigmas`, if set, K numbers in the place of the usual sigmas.
-        tal_topk, tal_topk2: as `v8DetectionLoss`.
+        tal_topk: as `v8DetectionLoss`.
+        tal_topk2: as `v8DetectionLoss`.
 
     Source: Maji et al., YOLO-Pose, arXiv:2204.06806.
     """
@@ -175,7 +176,8 @@ class PoseLoss26(v8PoseLoss):
     Args:
         model: as `v8PoseLoss`; its `args` also gives the gain rle. If the head has a `flow_model`, there is a sixth
             term, rle_loss; in evaluation, where the head says no spread, it is 0.
-        tal_topk, tal_topk2: as `v8DetectionLoss`.
+        tal_topk: as `v8DetectionLoss`.
+        tal_topk2: as `v8DetectionLoss`.
 
     Source: Li et al., Human Pose Regression with Residual Log-likelihood Estimation, arXiv:2107.11291.
     """

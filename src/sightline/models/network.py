@@ -197,10 +197,10 @@ class PoseModel(DetectionModel):
         scale: str | None = None,
         kpt_shape: Sequence[int] | None = None,
     ) -> None:
-        """
+        """As `DetectionModel`, and:
+
         Args:
             kpt_shape: (K, 2 or 3) of the data; None for the description's own.
-            cfg, ch, nc, verbose, names, scale: as `DetectionModel`.
         """
         spec = load_spec(cfg, scale=scale).with_changes(nc=None, channels=None, kpt_shape=kpt_shape)
         super().__init__(spec, ch, nc, verbose, names=names)

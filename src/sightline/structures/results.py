@@ -230,10 +230,13 @@ class Results:
             img: draw on this (H, W, 3) BGR picture instead.
             kpt_radius: pixels of a keypoint's dot.
             kpt_line: draw the limbs of people (17 keypoints).
-            masks, probs: for the tasks that have them; without effect on boxes.
             labels: write names.
             boxes: draw boxes.
-            show, save, filename: also show the picture, or save it (as `save`).
+            masks: for the tasks that have them; without effect on boxes.
+            probs: as `masks`.
+            show: also show the picture.
+            save: also save it, as the method `save` does.
+            filename: where to.
             color_mode: "class", one colour a class, or "instance", one an object.
             txt_color: BGR of the letters; None chooses dark or light for each background.
 

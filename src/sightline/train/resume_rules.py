@@ -32,7 +32,7 @@ KEEPS = frozenset(
     {
         "resume", "model", "cfg", "mode", "project", "name", "save_dir", "exist_ok", "verbose", "plots", "dry_run",
         "save", "save_period", "save_every_steps", "save_minutes", "watchdog", "workers", "cache", "cache_budget_gb",
-        "log_metrics", "save_json", "coco_eval", "dump_batches", "empty_cache_period", "loggers",
+        "log_metrics", "save_json", "coco_eval", "dump_batches", "empty_cache_period", "loggers", "report",
         "lr_find_steps", "lr_find_min", "lr_find_max", "batch_find_steps", "batch_find_max",
     }
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sightline.artifacts import events
+from sightline.artifacts import events, validation_record
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
 from sightline.backends import ranks
 from sightline.callbacks.loggers import EVENT_FILES
@@ -38,6 +38,9 @@ def remove_old_results(trainer: BaseTrainer) -> None:
         curves = trainer.save_dir.glob(EVENT_FILES)  # TensorBoard would draw them through the new ones
         for old in (trainer.csv, trainer.last, previous_of(trainer.last), trainer.best, log, *goals, *curves):
             old.unlink(missing_ok=True)
+    # Also of a run that goes on: they tell of one that is over.
+    for name in ("report.html", validation_record.NAME):
+        (trainer.save_dir / name).unlink(missing_ok=True)
     trainer.events.open(trainer.save_dir)
 
 

@@ -27,6 +27,7 @@ from sightline.backends.load import load_network
 from sightline.callbacks import loggers
 from sightline.callbacks.console import Console
 from sightline.callbacks.diagnose import Diagnose
+from sightline.callbacks.report import WriteReport
 from sightline.config.load import settings_of_run, to_yaml
 from sightline.config.settings import Settings
 from sightline.data.own_loader import begin_epoch, check_loader
@@ -94,7 +95,8 @@ class BaseTrainer(RunState):
 
     Raises:
         SettingsError: a setting is wrong.
-        DataError, MissingFileError: the data set cannot be used.
+        DataError: the data set cannot be used.
+        MissingFileError: it is not there.
     """
 
     task = ""  # the row of `tasks.py`; each task's trainer names its own
@@ -115,7 +117,7 @@ class BaseTrainer(RunState):
         self.device: torch.device = select_device(self.args.device)
         self.precision: Precision = choose(self.args.amp, self.device)
         self.scaler = self.precision.scaler
-        super().__init__(_callbacks, first=[Console(), Diagnose(), *loggers.build(self.args)])
+        super().__init__(_callbacks, first=[Console(), Diagnose(), *loggers.build(self.args), WriteReport()])
         self.data = self.get_dataset()
         self.live = LiveSettings(self)
         self._own_names = frozenset(self.__dict__)  # what is assigned under another name of a setting is the setting
@@ -389,10 +391,14 @@ class BaseTrainer(RunState):
             self.test_loader = self.get_dataloader(self.data["val"], batch * 2, rank=self.rank, mode="val")
         for loader in (self.train_loader, self.test_loader):
             check_loader(loader)
+        self._say_what_is_repeated()
+        self._setup_optimization()
+
+    def _setup_optimization(self) -> None:
+        """What moves the weights. `tune/` calls it with one setting after another, to see which do anything."""
         # A user's own data set need not know of repeats.
         images = getattr(self.train_loader.dataset, "images_per_epoch", len(self.train_loader.dataset))
         batches = len(self.train_loader)
-        self._say_what_is_repeated()
         self.fill_automatic(batches=batches)
         schedule_settings.put_in_force(self)
         optimizer = self.build_optimizer(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sightline.artifacts import plots
+from sightline.artifacts.showcase import Showcase
 from sightline.backends import ranks
 from sightline.backends.postprocess import detections
 from sightline.backends.torch_model import TorchModel
@@ -35,6 +36,7 @@ from sightline.structures.results import Results
 from sightline.validate.classes import ClassMap, match_classes
 from sightline.validate.coco_files import COCO_CATEGORY_IDS, CocoAnnotations, CocoRecord, find_annotations
 from sightline.validate.error_pictures import write_error_picture
+from sightline.validate.exhibits import exhibit
 from sightline.validate.validator import BaseValidator
 
 # The confidence of the confusion matrix when `conf` is left alone: at 0.001 every column would drown in inventions.
@@ -80,6 +82,11 @@ class DetectionValidator(BaseValidator):
     def image_metrics(self) -> dict[str, dict[str, float | int]]:
         """File name → precision, recall, f1, tp, fp, fn of that image; see `Metric.image_metrics`."""
         return self.metrics.box.image_metrics
+
+    @property
+    def confusion_conf(self) -> float:
+        """From which score on a prediction counts in the confusion matrix and in pictures of mistakes."""
+        return CONFUSION_CONF if self.args.conf is None else self.conf
 
     # ------------------------------------------------------------------ before the first batch
 
@@ -257,7 +264,8 @@ class DetectionValidator(BaseValidator):
         """Which predictions of an image are right: what the metrics take beside scores and classes.
 
         Args:
-            prediction, truth: of one image, as `postprocess` and `labelled` give them.
+            prediction: of one image, as `postprocess` gives it.
+            truth: of the same image, as `labelled` gives it.
             overlap: (T, P) IoU of the boxes.
         """
         return {"tp": match_predictions(prediction["cls"].numpy(), truth["cls"].numpy(), overlap)}
@@ -276,14 +284,17 @@ class DetectionValidator(BaseValidator):
             target_cls=true,
             path=path,
         )
-        conf = CONFUSION_CONF if self.args.conf is None else self.conf
-        self.confusion_matrix.update(overlap, scores, predicted, true, conf=conf, iou_threshold=CONFUSION_IOU)
+        self.confusion_matrix.update(
+            overlap, scores, predicted, true, conf=self.confusion_conf, iou_threshold=CONFUSION_IOU
+        )
         if self._coco is not None:
             self.pred_to_json(prediction, truth, batch, i)
         if self.args.save_txt and not self.training:
             self._save_txt(prediction, batch, i)
         if self.args.visualize and not self.training:
             self._try(self._draw_errors, prediction, truth, overlap, batch, i)
+        if self.showcase is not None and not self.training:
+            self._try(self._exhibit, prediction, truth, overlap, batch, i)
 
     def _check_labels(self, classes: Tensor, batch: dict[str, Any], i: int) -> None:
         if len(classes) and not 0 <= int(classes.max()) < self.nc:
@@ -308,6 +319,10 @@ class DetectionValidator(BaseValidator):
         self.confusion_matrix.matrix = sum(matrix for _, matrix, _ in parts)
         if self._coco is not None:
             self._coco.reset()
+        if self.showcase is not None and not self.training:
+            kept, self.showcase = ranks.gather(self.showcase), Showcase()
+            for part in kept:
+                self.showcase.merge(part)
         for collected, _, coco in parts:  # in the order of the ranks, which is that of the images
             self.metrics.merge(collected)
             if self._coco is not None:
@@ -455,10 +470,22 @@ class DetectionValidator(BaseValidator):
             true_boxes=truth["bboxes"].numpy(),
             true_classes=truth["cls"].numpy(),
             overlap=overlap,
-            conf=CONFUSION_CONF if self.args.conf is None else self.conf,
+            conf=self.confusion_conf,
             keypoints=prediction["keypoints"].numpy() if "keypoints" in prediction else None,
             true_keypoints=truth["keypoints"].numpy() if "keypoints" in truth else None,
         )
+
+    def _exhibit(
+        self,
+        prediction: dict[str, Tensor],
+        truth: dict[str, Tensor],
+        overlap: np.ndarray,
+        batch: dict[str, Any],
+        i: int,
+    ) -> None:
+        assert self.showcase is not None
+        file, conf = self._below_root(str(batch["im_file"][i])), self.confusion_conf
+        exhibit(self.showcase, prediction, truth, overlap, batch, i, names=self.names, file=file, conf=conf)
 
     def _below_root(self, path: str) -> str:
         """The path below the folder that all images share, joined with `_`, so that equal names stay apart."""

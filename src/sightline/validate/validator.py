@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.artifacts.run_dir import make_run_dir, remove_empty
+from sightline.artifacts.showcase import Showcase
 from sightline.backends import ranks
 from sightline.backends.device import select_device
 from sightline.backends.load import load_network
@@ -61,6 +62,7 @@ class BaseValidator:
         log_also: full names of metrics to return beside those that `args.log_metrics` asks for; names that no
             validation knows (of losses) do not matter.
         images_at_once: how many images go through the network at once; None: a batch. Falls where memory runs out.
+        showcase: takes the best and worst images of a validation that is not one of an epoch; None where nobody asks.
     """
 
     task = ""
@@ -96,6 +98,7 @@ class BaseValidator:
         self.jdict: list[dict[str, Any]] = []
         self.log_also: tuple[str, ...] = ()
         self.images_at_once: int | None = None
+        self.showcase: Showcase | None = None
         self.timer = StageTimer(self.device, STAGES)
 
     def __call__(self, trainer: Any = None, model: nn.Module | str | Path | None = None) -> dict[str, float]:

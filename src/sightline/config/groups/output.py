@@ -12,6 +12,9 @@ class OutputSettings(BaseModel):
     """What is kept and shown."""
 
     save: Switch = setting(True, "Write checkpoints (train) or pictures (predict).", "train", "predict")
+    report: Switch = setting(
+        True, "Write report.html at the end, and the numbers it needs on the way (docs/report.md).", "train", new=True
+    )
     show: Switch = setting(False, "Show pictures in a window.", "predict")
     save_frames: Switch = setting(False, "Write each frame of a video as a picture.", "predict")
     save_txt: Switch = setting(False, "Write boxes as text.", "val", "predict")

@@ -15,7 +15,7 @@ AttentionKernel = Annotated[
     Literal["auto", "flash", "efficient", "math"],
     BeforeValidator(choice("auto", "flash", "efficient", "math", fold=True)),
 ]
-LATER_MODES = ("export", "track", "benchmark", "tune")
+LATER_MODES = ("export", "track", "benchmark")
 
 
 class RunSettings(BaseModel):
