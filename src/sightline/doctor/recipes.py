@@ -19,7 +19,20 @@ from sightline.errors import MissingFileError
 
 # What tells two runs of one recipe apart, and where it was written down. A resumed run ends as one that never stopped.
 NOT_THE_RECIPE = frozenset(
-    {"seed", "name", "save_dir", "project", "exist_ok", "resume", "mode", "cfg", "verbose", "plots", "report", "loggers"}
+    {
+        "seed",
+        "name",
+        "save_dir",
+        "project",
+        "exist_ok",
+        "resume",
+        "mode",
+        "cfg",
+        "verbose",
+        "plots",
+        "report",
+        "loggers",
+    }
 )
 LOSSES = ("train/", "val/")
 

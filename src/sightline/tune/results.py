@@ -23,7 +23,10 @@ from sightline.tune.trial import COMPLETE, FAILED, PRUNED
 
 BEST, DEFAULTS_FILE, TABLE = "best.yaml", "defaults.yaml", "trials.csv"
 # Of the study or of one run, not of the recipe.
-NOT_THE_RECIPE = ("save_dir", "name", "project", "exist_ok", "resume", "mode", "cfg", "plots", "report", "verbose", "loggers")
+NOT_THE_RECIPE = (
+    *("save_dir", "name", "project", "exist_ok", "resume", "mode", "cfg"),
+    *("plots", "report", "verbose", "loggers"),
+)
 SHOWN = 10  # trials of the table in the console
 
 
