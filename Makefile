@@ -27,7 +27,7 @@ check: $(STAMP) docs  ## format, lint, types, and whether the site of docs/ is w
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## the site, into build/site; a link that leads nowhere is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet it would not count warnings
 
 format: $(STAMP)
 	$(BIN)/ruff format .

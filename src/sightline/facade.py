@@ -260,10 +260,12 @@ class YOLO:
         This object stays as it is; `result.best_weights` and `result.best_file` say where the best is.
 
         Args:
-            use_ray, iterations: older names of engine="ray" and trials=.
+            use_ray: the older name of engine="ray".
+            iterations: the older name of trials=.
             space: what is searched: a YAML file or a dict; None is the built-in space.
             resume: the folder of a study to go on with; True is runs/<task>/tune of the working directory.
-            trainer, callbacks: as in `train`.
+            trainer: as in `train`.
+            callbacks: as in `train`.
             settings: trials, method, engine, pruner, parallel, grace_period, gpu_per_trial, cpu_per_trial, address, and
                 any training setting.
 

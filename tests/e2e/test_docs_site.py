@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,16 @@ def test_a_build_ends_at_a_page_that_fetches(picture: str, code: int, tmp_path: 
     done = subprocess.run([sys.executable, "-m", "mkdocs", "build"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     assert ("index.md fetches from elsewhere" in done.stderr) == bool(code)
+
+
+def test_make_docs_ends_with_an_error_where_a_link_leads_nowhere(tmp_path: Path):
+    """With the flags of the Makefile: together with --quiet, --strict counts no warning."""
+    recipe = re.search(r"/mkdocs build ([^#\n]*)", (PROJECT / "Makefile").read_text(encoding="utf-8"))
+    assert recipe is not None
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "mkdocs.yml").write_text("site_name: a\n", encoding="utf-8")
+    command = [sys.executable, "-m", "mkdocs", "build", *recipe[1].split()]
+    for text, code in (("[x](index.md)\n", 0), ("[x](nowhere.md)\n", 1)):
+        (tmp_path / "docs" / "index.md").write_text(text, encoding="utf-8")
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
