@@ -147,7 +147,9 @@ def test_a_disk_that_is_full_at_the_first_checkpoint(place: Path):
     left = [path.relative_to(place / "runs").as_posix() for path in (place / "runs").rglob("*") if path.is_file()]
     # Whole files, and no half of a checkpoint. (TensorBoard's are there where it is installed.)
     left = [name for name in left if "tfevents" not in name]
-    assert sorted(left) == ["detect/run/args.yaml", "detect/run/events.jsonl", "detect/run/results.csv"]
+    assert sorted(left) == [
+        f"detect/run/{name}" for name in ("args.yaml", "events.jsonl", "report.html", "results.csv")
+    ]
 
 
 def full_disk_from(monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:

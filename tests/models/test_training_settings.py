@@ -93,7 +93,7 @@ def test_both_places_may_agree(write):
 
 def test_from_the_facade(write, monkeypatch: pytest.MonkeyPatch):
     seen = []
-    monkeypatch.setattr(YOLO, "_train", lambda self, settings, *_: seen.append(settings))
+    monkeypatch.setattr(YOLO, "_train", lambda self, trainer: seen.append(trainer.args))
     YOLO(write("epochs: 7\ntrain: {imgsz: 96, batch: 2}\n")).train(data="shapes", batch=4)
     (settings,) = seen
     assert (settings.epochs, settings.imgsz, settings.batch) == (7, 96, 4)

@@ -285,7 +285,7 @@ def test_a_trainer_travels_with_what_was_set_on_it(tiny_data: Path):
     assert torch.equal(twin.mine["a"], torch.ones(2))
     assert twin.args.origins() == trainer.args.origins()
     assert twin.args.to_dict() == trainer.args.to_dict()
-    assert [type(found).__name__ for found in twin.objects] == ["Console", "Diagnose", "Notes"]
+    assert [type(found).__name__ for found in twin.objects] == ["Console", "Diagnose", "WriteReport", "Notes"]
     assert twin.callbacks["on_train_batch_end"][-1].__self__ is twin.objects[-1]
 
 

@@ -198,7 +198,7 @@ def test_a_long_validation_is_saved_before(monkeypatch: pytest.MonkeyPatch, data
             found.append((state["epoch"], state["run"]["batches_done"]))
 
     # In a run of seconds the disk may still be at the save of the epoch before, and such a one is not hurried.
-    run.add_callback("on_train_epoch_end", lambda trainer: trainer.saver.wait(trainer))
+    run.add_callback("on_train_epoch_start", lambda trainer: trainer.saver.wait(trainer))
     run.add_callback("on_val_start", look)
     run.train()
     assert found[0] == (1, 4)  # nobody knows yet how long that of the first epoch takes
