@@ -50,7 +50,14 @@ LAST_ROW = {
 }
 
 
-SEVERAL_RUNS = {"long_run.py", "lr_find.py", "overhead.py", "ranks.py", "verdicts.py", "zoo.py"}  # each in processes of their own
+SEVERAL_RUNS = {
+    "long_run.py",
+    "lr_find.py",
+    "overhead.py",
+    "ranks.py",
+    "verdicts.py",
+    "zoo.py",
+}  # each in processes of their own
 
 
 def test_every_benchmark_has_a_case():
