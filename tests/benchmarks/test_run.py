@@ -55,6 +55,8 @@ SEVERAL_RUNS = {
     "lr_find.py",
     "overhead.py",
     "ranks.py",
+    "rare_classes.py",
+    "train_accuracy.py",
     "verdicts.py",
     "zoo.py",
 }  # each in processes of their own

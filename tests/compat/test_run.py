@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import forked
 from sightline.compat.run import run_script
 from sightline.errors import MissingInputError, UsageError
 
@@ -78,7 +79,7 @@ def test_a_script_with_its_own_trainer_trains(way: str, tiny_data: Path, tmp_pat
     text = TRAINING if way != "enable" else f"import sightline\nsightline.compat.enable()\n{TRAINING}"
     script = write(tmp_path / "my scripts ü" / "train.py", text)
     command = {"run": RUN, "module": MODULE, "enable": [sys.executable]}[way]
-    done = start(command, script, tiny_data, 1, cwd=tmp_path)
+    done = forked.run(*command[1:], script, tiny_data, 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "steps 2 epochs 1 map True" in done.stdout  # 8 images, 4 a batch
     assert "mine: " in done.stdout

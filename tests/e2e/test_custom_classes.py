@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import sightline
+import forked
 from sightline.artifacts.checkpoint import load_checkpoint
 
 FAST = (
     "dict(imgsz=64, batch=4, epochs=1, workers=0, plots=False, amp=False, device='cpu', project='runs', name='run', "
     "exist_ok=True)"
 )
-HEAD = f"import sys\nfrom sightline import YOLO\nFAST = {FAST}\nDATA = sys.argv[1]\n"
+TINY = str(Path(__file__).parents[1] / "tiny.yaml")
+HEAD = f"import sys\nfrom sightline import YOLO\nFAST = {FAST}\nTINY = {TINY!r}\nDATA = sys.argv[1]\n"
 
 OWN_CLASSES = """
 from sightline.losses.detect import v8DetectionLoss
@@ -78,15 +76,7 @@ def run(folder: Path, code: str, *arguments: object, expect: int = 0) -> str:
     folder.mkdir(exist_ok=True, parents=True)
     script = folder / "script.py"
     script.write_text(HEAD + code)
-    source = str(Path(sightline.__file__).resolve().parents[1])
-    done = subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = forked.run(script, *arguments, cwd=folder)
     output = done.stdout + done.stderr
     assert done.returncode == expect, output
     return " ".join(output.split())
@@ -99,7 +89,7 @@ def weights(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = run(
         folder,
         OWN_CLASSES
-        + "model = YOLO('yolo26n.yaml')\nmodel.train(trainer=MyTrainer, data=DATA, **FAST)\n"
+        + "model = YOLO(TINY)\nmodel.train(trainer=MyTrainer, data=DATA, **FAST)\n"
         + "print('AFTER', type(model.model).__name__)\n",
         tiny_data,
     )
@@ -172,7 +162,7 @@ def test_a_class_of_a_module_beside_the_script_is_used(tiny_data: Path, tmp_path
     run(
         train,
         "from mymodels import MyModel\n"
-        "model = YOLO(MyModel('yolo26n.yaml', nc=2, factor=5.0, verbose=False))\n"
+        "model = YOLO(MyModel(TINY, nc=2, factor=5.0, verbose=False))\n"
         "model.train(data=DATA, **FAST)\nprint(type(model.model).__name__)\n",
         tiny_data,
     )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import forked
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def sightline(folder: Path, *words: str) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "sightline", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = forked.run("-m", "sightline", *words, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -49,7 +48,7 @@ def test_train_val_predict_resume(tiny_data: Path, tmp_path: Path):
 def test_the_training_without_a_trainer(tiny_data: Path, tmp_path: Path):
     script = PROJECT / "examples/plain_train.py"
     words = [f"data={tiny_data}", "epochs=1", "imgsz=64", "batch=4"]
-    done = subprocess.run([sys.executable, str(script), *words], cwd=tmp_path, capture_output=True, text=True)
+    done = forked.run(script, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mAP50-95" in done.stdout
     assert (tmp_path / "plain.pt").exists()

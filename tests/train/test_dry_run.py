@@ -14,6 +14,7 @@ from sightline.errors import TrainingError
 from sightline.train.detect import DetectionTrainer
 from sightline.train.dry_run import DryRun, FirstBatch, Row, overridden
 from sightline.validate.detect import DetectionValidator
+from train.test_trainer import TINY
 
 FAST: dict[str, Any] = {
     "imgsz": 64,
@@ -60,7 +61,7 @@ def files(folder: Path) -> set[Path]:
 
 def rehearse(data: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[YOLO, DryRun]:
     monkeypatch.chdir(folder)
-    model = YOLO("yolo26n.yaml")
+    model = YOLO(TINY)
     model.add_callback("on_params_update", save_only)
     model.add_callback("on_val_batch_end", save_only)
     model.add_callback("on_predict_start", save_only)
@@ -98,7 +99,8 @@ def test_everything_is_tried_and_nothing_stays(
 
 
 def test_label_caches_that_were_there_stay(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    YOLO("yolo26n.yaml").train(data=str(tiny_data), project=str(tmp_path), **{**FAST, "dry_run": False, "epochs": 1})
+    quick = {**FAST, "dry_run": False, "epochs": 1, "plots": False}
+    YOLO(TINY).train(data=str(tiny_data), project=str(tmp_path), **quick)
     before = files(tiny_data.parent)
     assert any(".sightline.cache" in path.name for path in before)
     (tmp_path / "empty").mkdir()
@@ -120,7 +122,7 @@ def test_an_error_leaves_nothing_either(tiny_data: Path, tmp_path: Path, monkeyp
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingError, match="no space"):
-        YOLO("yolo26n.yaml").train(trainer=Broken, data=str(tiny_data), **FAST)
+        YOLO(TINY).train(trainer=Broken, data=str(tiny_data), **FAST)
     assert not files(tmp_path)
 
 

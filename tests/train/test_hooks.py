@@ -114,7 +114,7 @@ class Run:
         for name in METHODS.split():
             setattr(Recorder, name, recording(name))
         settings = {"epochs": 1, "plots": True, "cls_pw": 0.5, "nbs": 4, "optimizer": "SGD", "verbose": True}
-        self.trainer = make(data, folder, Recorder, **settings)
+        self.trainer = make(data, folder, Recorder, model="yolo26n.yaml", **settings)
         # The validator's pictures are not what is tested here, and take longer than all the rest.
         self.trainer.add_callback("on_train_start", lambda t: setattr(t.validator.args, "plots", False))
         self.trainer.train()

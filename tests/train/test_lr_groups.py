@@ -16,10 +16,12 @@ from sightline.train.lr_groups import lr_factors, split_groups
 from sightline.train.optim import NAMES, build_optimizer
 from train.test_trainer import Interrupted, make, same, weights
 
+YOLO26 = "yolo26n.yaml"
+
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return build_model("yolo26n.yaml", nc=2)
+    return build_model(YOLO26, nc=2)
 
 
 def rates(optimizer: torch.optim.Optimizer, model: nn.Module, key: str = "lr") -> dict[str, float]:
@@ -111,7 +113,8 @@ class OwnOptimizer(DetectionTrainer):
 def test_the_rates_hold_in_and_after_the_warm_up(tiny_data: Path, tmp_path: Path, trainer_class: type, lr: float):
     seen = []
     settings = {"optimizer": "AdamW", "lr0": 0.002, "lrf": 1.0, "nbs": 4, "warmup_epochs": 1, "warmup_bias_lr": 0.1}
-    trainer = make(tiny_data, tmp_path, trainer_class, epochs=2, backbone_lr_ratio=0.1, **settings)
+    settings["backbone_lr_ratio"] = 0.1
+    trainer = make(tiny_data, tmp_path, trainer_class, model=YOLO26, epochs=2, **settings)
     trainer.add_callback("optimizer_step", lambda t: seen.append(rates(t.optimizer, t.model)))
     trainer.train()
     assert seen[0]["model.0.conv.weight"] == 0  # the warm-up begins
@@ -127,7 +130,8 @@ def test_the_rates_hold_in_and_after_the_warm_up(tiny_data: Path, tmp_path: Path
 
 def test_musgd_has_the_rates_at_its_first_full_step(tiny_data: Path, tmp_path: Path):
     seen = []
-    trainer = make(tiny_data, tmp_path, epochs=1, warmup_epochs=0, lr_groups={r"model\.0\.": 0.5}, layer_decay=0.9)
+    settings = {"model": YOLO26, "warmup_epochs": 0, "lr_groups": {r"model\.0\.": 0.5}, "layer_decay": 0.9}
+    trainer = make(tiny_data, tmp_path, epochs=1, **settings)
     trainer.add_callback("optimizer_step", lambda t: seen.append(rates(t.optimizer, t.model)))
     trainer.train()
     assert trainer.args.optimizer == "MuSGD"

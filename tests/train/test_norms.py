@@ -54,7 +54,7 @@ def test_torchs_sync_batch_norm_of_a_user_trains_on_a_cpu(tiny_data: Path, tmp_p
             super().set_model_attributes()
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
 
-    trainer = make(tiny_data, tmp_path, Synchronised, epochs=1)
+    trainer = make(tiny_data, tmp_path, Synchronised, model="yolo26n.yaml", epochs=1)
     trainer.train()
     assert count(trainer.model, nn.SyncBatchNorm) == 0
     assert count(trainer.model, SyncBatchNorm) == 114
@@ -64,7 +64,7 @@ def test_torchs_sync_batch_norm_of_a_user_trains_on_a_cpu(tiny_data: Path, tmp_p
 
 def test_group_norm_is_in_force_and_the_checkpoint_knows_it(tiny_data: Path, tmp_path: Path):
     seen = []
-    trainer = make(tiny_data, tmp_path, epochs=2, norm="gn")
+    trainer = make(tiny_data, tmp_path, model="yolo26n.yaml", epochs=2, norm="gn")
     trainer.add_callback("optimizer_step", lambda t: seen.append(count(t.model, nn.GroupNorm)))
     trainer.train()
     assert seen[0] == 114
@@ -96,7 +96,7 @@ def test_group_norm_is_in_force_and_the_checkpoint_knows_it(tiny_data: Path, tmp
 
 
 def test_a_run_with_group_norm_goes_on_with_it(tiny_data: Path, tmp_path: Path):
-    make(tiny_data, tmp_path, epochs=1, norm="gn").train()
+    make(tiny_data, tmp_path, model="yolo26n.yaml", epochs=1, norm="gn").train()
     last = tmp_path / "run" / "weights" / "last.pt"
     with pytest.raises(SettingValueError, match="norm=bn cannot change"):
         DetectionTrainer(overrides={"resume": str(last), "epochs": 2, "norm": "bn"})

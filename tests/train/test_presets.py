@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sightline.config.preset import preset_names
-from train.test_schedule_settings import small
 from train.test_trainer import Interrupted, make
 
 SMALL = {"imgsz": 64, "batch": 4, "epochs": 30}  # the user's own, which win over those of the preset
@@ -65,8 +64,9 @@ def test_the_start_of_a_run(name: str, tiny_data: Path, tmp_path: Path):
         held.append(IN_FORCE[name](trainer))
         raise Interrupted
 
-    begin = make if name == "small-data" else small  # it freezes fifteen layers, which a small network has not
-    trainer = begin(tiny_data, tmp_path, preset=name, **SMALL)
+    # One freezes fifteen layers, which a tiny network has not.
+    larger = {"model": "yolo26n.yaml"} if name == "small-data" else {}
+    trainer = make(tiny_data, tmp_path, preset=name, **SMALL, **larger)
     trainer.add_callback("on_train_batch_end", look)
     with pytest.raises(Interrupted):
         trainer.train()
