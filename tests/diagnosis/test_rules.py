@@ -115,6 +115,10 @@ SPEAKS = {
 SILENT = {
     "a healthy run": of_every(),
     "a slow start": lambda h: (NOTHING_LEARNT(h), h.epochs.__delitem__(slice(12, None))),  # 96 steps
+    # SGD at 0.05 on bccd from scratch, three seeds: told so at epoch 10, and as good as AdamW at epoch 30.
+    "large steps that lower the loss": lambda h: [
+        setattr(e, "update", 0.026) or setattr(e, "map50", 0.001) or setattr(e, "map", 0.0002) for e in h.epochs[:10]
+    ] and h.epochs.__delitem__(slice(10, None)),
     "a few not finite": from_epoch(3, steps=20, not_finite=2),
     "fp16 finds its scale": both(setup(precision="fp16"), lambda h: setattr(h.epochs[0], "not_finite", 3)),
     "large first gradients": lambda h: [setattr(e, "grad_norm", 3000.0) for e in h.epochs[:2]] and None,

@@ -59,7 +59,7 @@ def dead_head(history: History, limits: Limits) -> Finding | None:
 
 
 def lr_too_high(history: History, limits: Limits) -> Finding | None:
-    """Steps as large as the weights themselves, or a loss that has risen, and nothing is found (any more)."""
+    """Steps as large as the weights themselves, or large ones and a loss that does not fall; and nothing is found."""
     if len(history) < 2 or history.last.all_bad:
         return None
     best, now = _scores(history)
@@ -71,7 +71,9 @@ def lr_too_high(history: History, limits: Limits) -> Finding | None:
     usual = float(np.nanmedian(updates) if np.isfinite(updates).any() else math.nan)
     # A loss that rises under steps of a usual size has another reason.
     rose = losses[-2:].min() > (1 + limits.flat_rise) * losses[0] and not usual < limits.update_high / 4
-    if largest <= limits.update_wild and not (settled and (rose or usual > limits.update_high)):
+    # From scratch, with a high rate that suits, nothing is found for ten epochs either; but the loss falls.
+    large = usual > limits.update_high and _gain(losses) < limits.flat_gain
+    if largest <= limits.update_wild and not (settled and (rose or large)):
         return None
     found = f"mAP50 is {now:.3f}" + (f" after {best:.3f}" if best > now else "")
     evidence = f"a step moved the weights by {largest:.1e} of their size, {_course(losses, len(history))}, {found}"
@@ -106,7 +108,7 @@ def loss_flat(history: History, limits: Limits) -> Finding | None:
     best, now = _scores(history)
     if not np.isfinite(losses[[0, -2, -1]]).all() or losses[0] <= 0:
         return None
-    if 1 - losses[-2:].mean() / losses[0] >= limits.flat_gain or now >= max(limits.flat_map, 0.5 * best):
+    if _gain(losses) >= limits.flat_gain or now >= max(limits.flat_map, 0.5 * best):
         return None
     update = history.last.update
     step = "" if math.isnan(update) else f"; a step moves the weights by {update:.1e} of their size, which is usual"
@@ -128,6 +130,11 @@ def _scores(history: History) -> tuple[float, float]:
     scores = [0.0 if math.isnan(epoch.map50) else epoch.map50 for epoch in history.epochs]
     known = [epoch.map50 for epoch in history.epochs if not math.isnan(epoch.map50)]
     return max(scores[:-1], default=0.0), known[-1] if known else 0.0
+
+
+def _gain(losses: np.ndarray) -> float:
+    """The part of the first loss that is gone by the last two epochs."""
+    return float((losses[0] - losses[-2:].mean()) / abs(losses[0])) if losses[0] else 0.0
 
 
 def _course(losses: np.ndarray, epochs: int) -> str:
