@@ -18,14 +18,24 @@ def fallen(middle: float, *, depth: float = 4.0, width: float = 0.3) -> np.ndarr
 
 
 @pytest.mark.parametrize("middle", [1e-4, 1e-3, 1e-2])
-def test_the_middle_of_the_descent_is_found_through_noise(middle: float):
+def test_the_steepest_place_is_found_through_noise(middle: float):
     noise = np.random.default_rng(0).normal(0, 0.2, len(RATES))
     reading = read(RATES, fallen(middle) + noise, 10.0)
-    assert reading.suggestion == reading.middle == pytest.approx(middle, rel=0.3)
     assert reading.steepest == pytest.approx(middle, rel=0.6)
     assert reading.noise == pytest.approx(0.2, rel=0.5)
     assert reading.fall == pytest.approx(4.0, abs=0.3)
     assert reading.diverged is None
+
+
+@pytest.mark.parametrize("start", [1e-5, 1e-4, 1e-3])
+def test_the_bottom_begins_where_nine_tenths_of_a_slope_are_done(start: float):
+    """A straight slope of two decades, then level ground."""
+    slope = 10 - 4 * np.clip((np.log10(RATES) - math.log10(start)) / 2, 0, 1)
+    reading = read(RATES, slope + np.random.default_rng(0).normal(0, 0.1, len(RATES)), 10.0)
+    assert reading.suggestion == reading.bottom
+    # Seen through the window the corner is round, and the lowest place of noise is below the ground: a little later.
+    assert 0.9 < reading.bottom / (start * 10**1.8) < 2
+    assert reading.limit == RATES[-1]
 
 
 def test_the_limit_is_where_the_loss_turns_and_the_explosion_is_no_part_of_the_curve():

@@ -27,7 +27,7 @@ def test_numbers_that_are_none_become_null(tmp_path: Path):
     assert numbers["loss"] == [12.0] * 30 + [None, None]
     assert numbers["probed"][-1] is None
     assert len(numbers["smoothed"]) == 31
-    assert numbers["suggestion"] == numbers["middle"] == test.reading.middle
+    assert numbers["suggestion"] == numbers["bottom"] == test.reading.bottom
     assert numbers["diverged"] == 1.0
     assert (tmp_path / "lr_find.png").stat().st_size > 10_000
 

@@ -2,8 +2,8 @@
 
 Source of the test: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The two
 values that are read off its curve (steepest descent, and the end of the descent) are those of Howard and Gugger,
-fastai, arXiv:2002.04688. That the loss is that of the same few batches all along, and that the middle of the descent is
-suggested, are ours (docs/decisions/0181 and 0196).
+fastai, arXiv:2002.04688. That the loss is that of the same few batches all along, and that the rate is suggested at
+which the bottom of the curve begins, are ours (docs/decisions/0181 and 0196).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
 
-WIDTH = 0.4  # decades: standard deviation of the window through which the curve is seen; half a decade is its detail
+WIDTH = 0.3  # decades: standard deviation of the window through which the curve is seen
 CERTAIN = 3.0  # standard errors that the loss must have fallen by to have fallen
 RAN_AWAY = 0.5  # of the loss of the beginning, above the lowest: what is seen after that is not the same network's
-STILL_LOW = 0.1  # of the fall, above the lowest: the bottom is often flat, and its lowest place then an accident
+LOW = 0.1  # of the fall, above the lowest: the bottom is often flat, and its lowest place then an accident
 FEWEST = 10  # steps, below which no window has enough of them
 
 
@@ -46,7 +46,8 @@ class Reading:
 
     Attributes:
         steepest: where the loss fell fastest; None where it did not fall by more than noise.
-        middle: where half of the fall was behind it: the suggestion; None as above.
+        bottom: the lowest at which the smoothed loss was low, with nine tenths of the fall behind it: the suggestion;
+            None as above.
         limit: the highest at which the smoothed loss was still low, just before it rises or runs away; None as above.
         diverged: where it ran away; None where it did not within the range.
         fall: how far the smoothed loss was below that of the beginning, at its lowest.
@@ -54,7 +55,7 @@ class Reading:
     """
 
     steepest: float | None
-    middle: float | None
+    bottom: float | None
     limit: float | None
     diverged: float | None
     fall: float
@@ -63,7 +64,7 @@ class Reading:
     @property
     def suggestion(self) -> float | None:
         """The lr0 to train with."""
-        return self.middle
+        return self.bottom
 
 
 def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed:
@@ -111,9 +112,8 @@ def read(rates: Numbers, losses: Numbers, beginning: float) -> Reading:
     if fall <= CERTAIN * curve.error[lowest]:
         return Reading(None, None, None, diverged, fall, noise)
     steepest = int(curve.slope[: lowest + 1].argmin())
-    limit = int(np.flatnonzero(curve.value <= (STILL_LOW - 1) * fall)[-1])
-    middle = int(np.flatnonzero(curve.value <= -0.5 * fall)[0])
-    return Reading(float(x[steepest]), float(x[middle]), float(x[limit]), diverged, fall, noise)
+    low = x[curve.value <= (LOW - 1) * fall]
+    return Reading(float(x[steepest]), float(low[0]), float(low[-1]), diverged, fall, noise)
 
 
 def calm(rates: Numbers, losses: Numbers, beginning: float) -> tuple[Numbers, Numbers]:

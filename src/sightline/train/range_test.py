@@ -79,8 +79,8 @@ class RangeTest:
             return
         end = "did not run away" if reading.diverged is None else f"ran away at {reading.diverged:.2g}"
         yield (
-            f"the loss fell fastest at lr0={reading.steepest:.2g}, had half of its fall behind it at "
-            f"{reading.middle:.2g}, was still low at {reading.limit:.2g}, and {end}"
+            f"the loss fell fastest at lr0={reading.steepest:.2g}, was low from {reading.bottom:.2g} to "
+            f"{reading.limit:.2g}, and {end}"
         )
         yield f"it fell by {reading.fall:.2g}, where single steps scatter by {reading.noise:.2g}"
         yield f"suggestion: lr0={reading.suggestion:.3g}"

@@ -36,7 +36,7 @@ def write(test: RangeTest, folder: Path) -> None:
     x, change = calm(test.rates, test.probed, test.beginning)
     curve = smooth(x, change) if len(x) >= FEWEST else None
     marks = {
-        "suggestion, half of the fall": reading.middle,
+        "suggestion, the bottom begins": reading.bottom,
         "steepest descent": reading.steepest,
         "still low": reading.limit,
         "ran away": reading.diverged,
@@ -56,7 +56,7 @@ def write(test: RangeTest, folder: Path) -> None:
     content = {
         "suggestion": reading.suggestion,
         "steepest": reading.steepest,
-        "middle": reading.middle,
+        "bottom": reading.bottom,
         "limit": reading.limit,
         "diverged": reading.diverged,
         "fall": _number(reading.fall),
