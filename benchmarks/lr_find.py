@@ -18,6 +18,7 @@ import json
 import math
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,27 @@ def suggestion(curve: dict[str, Any]) -> float | None:
     return read(np.array(curve["lr"]), probed, curve["beginning"]).suggestion
 
 
-def cell(options: Any, data: str, optimizer: str) -> str:
-    """A row of the table."""
+@dataclass(frozen=True)
+class Cell:
+    """One data set and optimizer: lr0 → median loss, and the suggestion of each seed."""
+
+    name: str
+    losses: dict[float, float]
+    found: list[float | None]
+
+    @property
+    def best(self) -> float:
+        return min(self.losses, key=lambda lr0: self.losses[lr0])
+
+    def row(self) -> str:
+        """Of the table."""
+        ratios = [math.inf if lr0 is None else lr0 / self.best for lr0 in self.found]
+        furthest = max(ratios, key=lambda ratio: abs(math.log(ratio)))
+        shown = ", ".join("none" if lr0 is None else f"{lr0:.2g}" for lr0 in self.found)
+        return f"{self.name:<28} {self.best:>8g} {shown:>20} {furthest:>8.2f}"
+
+
+def cell(options: Any, data: str, optimizer: str) -> Cell:
     curves: list[dict[str, Any]] = []
     losses: dict[float, list[float]] = {lr0: [] for lr0 in VALUES}
     for seed in options.seeds:
@@ -100,14 +120,24 @@ def cell(options: Any, data: str, optimizer: str) -> str:
             loss = finished(options, data, optimizer, lr0, seed)["loss"]
             losses[lr0].append(math.inf if loss is None else loss)
     medians = {lr0: statistics.median(of_seeds) for lr0, of_seeds in losses.items()}
-    best = min(medians, key=lambda lr0: medians[lr0])
-    found = [suggestion(curve) for curve in curves]
-    ratios = [math.inf if lr0 is None else lr0 / best for lr0 in found]
-    furthest = max(ratios, key=lambda ratio: abs(math.log(ratio)))
-    name = f"{Path(data).stem}, {optimizer}"
-    print(f"{name}: " + "  ".join(f"{lr0:g}: {loss:.4f}" for lr0, loss in medians.items()), flush=True)
-    shown = ", ".join("none" if lr0 is None else f"{lr0:.2g}" for lr0 in found)
-    return f"{name:<28} {best:>8g} {shown:>20} {furthest:>8.2f}"
+    found = Cell(f"{Path(data).stem}, {optimizer}", medians, [suggestion(curve) for curve in curves])
+    print(f"{found.name}: " + "  ".join(f"{lr0:g}: {loss:.4f}" for lr0, loss in medians.items()), flush=True)
+    return found
+
+
+def draw(cells: list[Cell], file: Path) -> None:
+    """Losses of the runs, what is within a factor of 3 of the best, and the suggestions."""
+    from sightline.artifacts.figures.style import METRIC, TRAIN, VALIDATION, new_figure, quiet, save_figure
+
+    figure, axes = new_figure(1, len(cells), size=(3.2 * len(cells), 3.0))
+    for panel, each in zip(axes[0], cells, strict=True):
+        quiet(panel, each.name, xlabel="lr0", ylabel="loss of the last epoch")
+        panel.set_xscale("log")
+        panel.axvspan(each.best / 3, each.best * 3, color=METRIC, alpha=0.15, linewidth=0)
+        panel.plot(list(each.losses), list(each.losses.values()), color=TRAIN, marker="o", markersize=4)
+        for lr0 in filter(None, each.found):
+            panel.axvline(lr0, color=VALIDATION, linestyle="--", linewidth=1.2)
+    save_figure(figure, file)
 
 
 def main() -> None:
@@ -122,19 +152,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr0", default=FIND, help="of a single run")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/lr-find"))
+    parser.add_argument("--picture", type=Path, help="where to draw all of it")
     options = parser.parse_args()
     if options.worker:
         worker(options)
         return
     options.out = options.out.absolute()
-    rows = [
+    cells = [
         cell(options, data if data == "shapes" else str(Path(data).absolute()), optimizer)
         for data in options.data
         for optimizer in options.optimizers
     ]
     print(f"{bench.machine()}; {recipe(options)}, seeds {options.seeds}")
     print(f"\n{'':<28} {'best':>8} {'suggestion by seed':>20} {'ratio':>8}   (of the one furthest from the best)")
-    print("\n".join(rows))
+    print("\n".join(each.row() for each in cells))
+    if options.picture:
+        draw(cells, options.picture)
 
 
 if __name__ == "__main__":

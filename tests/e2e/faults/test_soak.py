@@ -26,7 +26,7 @@ def test_a_run_of_600_epochs_survives_and_does_not_grow(data: Path, tmp_path: Pa
     done = subprocess.run(
         [sys.executable, str(LONG_RUN), f"--data={data}", "--imgsz=64", "--batch=8", "--epochs=600",
          f"--faults={FAULTS}", f"--out={tmp_path}", "--only-hit"],
-        capture_output=True, text=True, timeout=1200, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=2400, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + (tmp_path / "hit.log").read_text()[-3000:]
     found = re.search(r"ours hit: (\d+) epochs in 1 processes, .* memory ([+-][\d.]+)% since epoch 50", done.stdout)
