@@ -1,4 +1,4 @@
-"""Scripts in processes of their own, forked from one that has loaded torch, which is most of what a short one does."""
+"""Scripts and ranks in processes forked from one that has loaded torch, which is most of what a short one does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -41,6 +43,13 @@ def run(
         if process.exitcode is None or process.exitcode < 0:
             raise subprocess.SubprocessError(f"{words} was killed or took more than {timeout} s: {texts}")
         return subprocess.CompletedProcess(words, process.exitcode, *texts)
+
+
+def ranks(function: Callable[..., None], *args: Any, count: int) -> None:
+    """Call function(rank, *args) in as many processes, and raise what one of them raises."""
+    from torch.multiprocessing import start_processes
+
+    start_processes(function, args=args, nprocs=count, start_method="forkserver")
 
 
 def _become(words: list[str], cwd: str, environment: dict[str, str], *streams: str) -> None:

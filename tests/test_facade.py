@@ -211,7 +211,7 @@ def test_a_trained_model_can_be_copied(trained: tuple[YOLO, Any, Path]):
     assert model.trainer is not None
 
 
-@pytest.mark.parametrize("start", ["yolo26n.yaml", "weights"])
+@pytest.mark.parametrize("start", [pytest.param("yolo26n.yaml", marks=pytest.mark.slow), "weights"])
 def test_what_the_user_froze_does_not_train(start: str, best: str, tiny_data: Path):
     """The trainer builds the network anew, with the classes of the data; and a run that goes on remembers it."""
     model = YOLO(start if start.endswith(".yaml") else best)

@@ -57,6 +57,7 @@ SEVERAL_RUNS = {
     "ranks.py",
     "rare_classes.py",
     "train_accuracy.py",
+    "train_throughput.py",
     "verdicts.py",
     "zoo.py",
 }  # each in processes of their own

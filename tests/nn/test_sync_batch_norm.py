@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+import forked
 from sightline.nn.sync_batch_norm import SyncBatchNorm, convert, convert_foreign
 
 RANKS = 2
@@ -79,7 +79,7 @@ def rank_of_two(rank: int, port: int, sizes: tuple[int, int], kind: str, out: st
     ],
 )
 def test_two_ranks_equal_the_joined_batch(tmp_path: Path, sizes: tuple[int, int], kind: str):
-    multiprocessing.spawn(rank_of_two, args=(free_port(), sizes, kind, str(tmp_path)), nprocs=RANKS)
+    forked.ranks(rank_of_two, free_port(), sizes, kind, str(tmp_path), count=RANKS)
     ranks: list[dict[str, Any]] = [torch.load(tmp_path / f"{rank}.pt") for rank in range(RANKS)]
     model = network(nn.BatchNorm2d(5, affine=kind != "plain", momentum=None if kind == "cumulative" else 0.1))
     x = images(sum(sizes)).requires_grad_()
@@ -118,7 +118,7 @@ def rank_in_bfloat16(rank: int, port: int, out: str) -> None:
 
 
 def test_mixed_precision_and_eval_on_one_rank(tmp_path: Path):
-    multiprocessing.spawn(rank_in_bfloat16, args=(free_port(), str(tmp_path)), nprocs=RANKS)
+    forked.ranks(rank_in_bfloat16, free_port(), str(tmp_path), count=RANKS)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(RANKS)]
     model = network(nn.BatchNorm2d(5))
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 
+import forked
 from nn.test_sync_batch_norm import free_port
 from sightline.ops.rank_sums import JointPass, sum_over_ranks
 
@@ -44,7 +44,7 @@ def rank_of_three(rank: int, port: int, out: str) -> None:
 
 
 def test_all_ranks_learn_of_a_failure_and_go_on(tmp_path: Path):
-    multiprocessing.spawn(rank_of_three, args=(free_port(), str(tmp_path)), nprocs=RANKS)
+    forked.ranks(rank_of_three, free_port(), str(tmp_path), count=RANKS)
     for rank in range(RANKS):
         for failing, found in zip(FAILURES, torch.load(tmp_path / f"{rank}.pt"), strict=True):
             assert found["verdicts"] == [False, bool(failing), False], failing
