@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from sightline.artifacts.figures import tuning
+from sightline.artifacts.figures.style import logarithmic, new_figure
 
 TRIALS = [
     (0, "complete", 0.3, {0: 0.1, 1: 0.3}),
@@ -55,3 +56,19 @@ def test_the_most_important_come_first(drawn: list[Any], tmp_path: Path):
     assert [label.get_text() for label in bars.get_yticklabels()] == ["cos_lr", "lr0"]
     assert (first.get_title(), first.get_xscale(), second.get_title()) == ("lr0", "log", "cos_lr")
     assert len([axes for axes in rest if axes.get_title()]) == tuning.MOST_SETTINGS - 2
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [([0.17, 1.5], ["0.2", "0.5", "1"]), ([0.002, 0.09], ["0.003", "0.01", "0.03", "0.1"])]
+)
+def test_a_logarithmic_axis_of_one_decade_has_plain_labels(values: list[float], shown: list[str]):
+    """matplotlib's own are 2×10⁻¹, 3×10⁻¹, … over each other."""
+    figure, places = new_figure(1, 1, size=(3, 3))
+    axes = places[0, 0]
+    axes.scatter(values, [0, 1])
+    logarithmic(axes, values)
+    figure.canvas.draw()
+    low, high = axes.get_xlim()
+    labels = [text.get_text() for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
+    assert labels == shown
+    assert not any(text.get_text() for text in axes.get_xticklabels(minor=True))

@@ -7,6 +7,7 @@ interface is used: pyplot would keep figures, a backend and settings of its own,
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,18 @@ def quiet(axes: Any, title: str = "", *, xlabel: str = "", ylabel: str = "", gri
     if grid:
         axes.grid(True, color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+def logarithmic(axes: Any, values: Sequence[float]) -> None:
+    """A logarithmic x axis for what may lie within one decade, where matplotlib's own labels run into each other."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    decades = math.log10(max(values) / min(values)) if values else 0.0
+    if decades < 2:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.2 else (1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def remark(axes: Any, text: str) -> None:

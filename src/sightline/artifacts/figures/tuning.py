@@ -8,7 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.artifacts.figures.style import INK, METRIC, SOFT, TRAIN, new_figure, quiet, remark, save_figure
+from sightline.artifacts.figures.style import (
+    INK,
+    METRIC,
+    SOFT,
+    TRAIN,
+    logarithmic,
+    new_figure,
+    quiet,
+    remark,
+    save_figure,
+)
 
 MOST_SETTINGS = 8  # whose values are drawn against the fitness
 FAILED_COLOUR = "#c0392b"
@@ -123,7 +133,7 @@ def plot_importance(
         if any(texts):
             axes.margins(x=0.3)
         elif name in log:
-            axes.set_xscale("log")
+            logarithmic(axes, [value for value in along if value > 0])
         axes.set_ylabel("fitness", fontsize=8, color=SOFT)
     for axes in places[len(shown) :]:
         axes.set_axis_off()
