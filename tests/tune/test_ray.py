@@ -27,8 +27,10 @@ SPACE = {"lr0": {"factor": 10}, "mosaic": (0.0, 1.0)}
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     ray = pytest.importorskip("ray")
+    from ray._common.utils import get_default_ray_temp_dir
     from ray.cluster_utils import Cluster
 
+    Path(get_default_ray_temp_dir()).mkdir(exist_ok=True)  # Cluster writes its address there, whatever temp_dir says
     folder = tempfile.mkdtemp(dir="/tmp", prefix="r")  # a short name: sockets lie below it
     cluster = Cluster(
         initialize_head=True,
