@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sightline.artifacts.figures.style import INK, SOFT, new_figure, quiet, remark, save_figure, shorten
 
 Numbers = npt.NDArray[np.float64]
+ROOM = 40  # letters of names side by side below a panel
 # Told apart also by people who do not see red and green as different, as far as the first three go.
 COLOURS = ("#1f77b4", "#e8710a", "#444444", "#8e44ad", "#2a9d5c", "#c0392b")
 
@@ -100,7 +101,10 @@ def _draw_ends(axes: Any, ends: Mapping[str, Sequence[float]], colours: Mapping[
                 color=SOFT,
                 linewidth=1.4,
             )
-    axes.set_xticks(range(len(ends)), [shorten(recipe, 16).replace("$", r"\$") for recipe in ends], color=INK)
+    labels = [shorten(recipe, 16) for recipe in ends]
+    axes.set_xticks(range(len(ends)), [label.replace("$", r"\$") for label in labels], color=INK)
+    if sum(map(len, labels)) > ROOM:  # beside each other they would overlap
+        axes.tick_params(axis="x", labelrotation=15, labelsize=7)
     axes.set_xlim(-0.6, len(ends) - 0.4)
     axes.set_xlabel("dots: runs · line: mean · bar: ± 1 standard deviation", fontsize=8, color=SOFT)
 
