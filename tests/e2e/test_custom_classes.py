@@ -8,12 +8,12 @@ import pytest
 
 import forked
 from sightline.artifacts.checkpoint import load_checkpoint
+from train.test_trainer import TINY
 
 FAST = (
     "dict(imgsz=64, batch=4, epochs=1, workers=0, plots=False, amp=False, device='cpu', project='runs', name='run', "
     "exist_ok=True)"
 )
-TINY = str(Path(__file__).parents[1] / "tiny.yaml")
 HEAD = f"import sys\nfrom sightline import YOLO\nFAST = {FAST}\nTINY = {TINY!r}\nDATA = sys.argv[1]\n"
 
 OWN_CLASSES = """
