@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from sightline import YOLO
+from sightline.artifacts.checkpoint import load_checkpoint
 from sightline.config.settings import DEFAULTS
 from sightline.errors import SettingValueError
-from sightline.train import resume_rules
+from sightline.train import resume, resume_rules
 from sightline.train.detect import DetectionTrainer
 from train.test_resume import RUN, differences, everything, finish
 from train.test_trainer import make
@@ -105,6 +106,19 @@ def test_what_the_state_decides_is_refused(name: str, last: Path):
     value = {"optimizer": "AdamW", "norm": "gn", "single_cls": True, "lr_groups": {"model": 0.5}}[name]
     with pytest.raises(SettingValueError, match=rf"(?s)resume=.*{name}=.* cannot change in a run that goes on"):
         DetectionTrainer(overrides={"resume": str(last), "epochs": 3, name: value})
+
+
+@pytest.mark.parametrize("model", ["last.pt", "the same", "yolo26s.yaml"])
+def test_the_network_is_that_of_the_run(model: str, last: Path, monkeypatch: pytest.MonkeyPatch):
+    """args.yaml names what the run began with: from last.pt, "Reproduce" in its report would be another run."""
+    warnings: list[str] = []
+    monkeypatch.setattr(resume, "LOGGER", SimpleNamespace(warning=warnings.append))
+    before = load_checkpoint(last)["args"]["model"]
+    given = {"last.pt": str(last), "the same": Path(before).name}.get(model, model)
+    trainer = DetectionTrainer(overrides={"resume": str(last), "epochs": 3, "model": given})
+    assert (trainer.args.model, trainer.args.origin("model")) == (before, load_checkpoint(last)["origins"]["model"])
+    assert len(warnings) == (model == "yolo26s.yaml")
+    assert all(f"model={before}" in text and "model=yolo26s.yaml counts for nothing" in text for text in warnings)
 
 
 def test_the_rules_name_settings_that_exist_and_the_guide_lists_them():

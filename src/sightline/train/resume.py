@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.artifacts.checkpoint import load_checkpoint, load_latest
@@ -27,8 +28,6 @@ from sightline.train.run_checkpoint import circumstances, scheduler_class
 from sightline.train.schedule import Schedule
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sightline.config.settings import Settings
     from sightline.train.trainer import BaseTrainer
 
@@ -53,6 +52,9 @@ def read(settings: Settings) -> dict[str, Any]:
         given.discard("optimizer")  # what that means was decided when the run began
     resume_rules.check(path, settings, given, checkpoint["args"])
     _require_objects(path, given, checkpoint["run"].get("objects", {}))
+    if "model" in given:  # "last.pt" says which run goes on, not what that began with
+        _say_whose_network(path, settings.model, checkpoint["args"].get("model"))
+        given.discard("model")
     replaced = rivals.replaced_by(given)  # `accumulate` now, `nbs` before
     for name, value in checkpoint["args"].items():
         if name not in given | replaced and name not in ("resume", "save_dir", "mode"):
@@ -72,6 +74,16 @@ def read(settings: Settings) -> dict[str, Any]:
 def first_epoch(checkpoint: dict[str, Any]) -> int:
     """The epoch that a run goes on with, counted from 0; perhaps in its middle."""
     return checkpoint["epoch"] + (checkpoint["run"].get("batches_done") is None)
+
+
+def _say_whose_network(path: Path, now: str | None, before: str | None) -> None:
+    """Warn where a network is named that is neither this run nor what it began with."""
+    named = Path(str(now))
+    if now is not None and named.absolute().parent != path.absolute().parent and named.name != Path(str(before)).name:
+        LOGGER.warning(
+            f"resume={path}: the run goes on with its own network (model={before}); model={now} counts for nothing. "
+            "To train that, start a new run: leave resume out."
+        )
 
 
 def _require_objects(path: Path, given: set[str], before: dict[str, str]) -> None:
