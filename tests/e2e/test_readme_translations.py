@@ -81,7 +81,7 @@ def test_each_names_all_three():
     [
         ("epochs=100 batch=16\n", "epochs=100 batch=8\n"),  # a command
         ("(docs/resume.md)", "(docs/guards.md)"),  # a link
-        ("0.62", "0.63"),  # a figure
+        ("0.70", "0.71"),  # a figure
         ("├── ops/ ", "├── op/ "),  # a name in the tree
         ("## ", "### "),  # a heading
     ],

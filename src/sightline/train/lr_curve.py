@@ -3,7 +3,8 @@
 Source of the test: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The two
 values that are read off its curve (steepest descent, and the end of the descent) are those of Howard and Gugger,
 fastai, arXiv:2002.04688. That the loss is that of the same few batches all along, and that the rate is suggested at
-which the bottom of the curve begins, are ours (docs/decisions/0181 and 0196).
+which the bottom of the curve begins, are ours (docs/decisions/0181 and 0196). The curve is seen through the robust
+local lines of Cleveland, Robustly Weighted Regression and Smoothing Scatterplots, JASA 74 (1979), section 2.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.float64]
 
 WIDTH = 0.3  # decades: standard deviation of the window through which the curve is seen
+ROBUST_PASSES, OUTLYING = 3, 6.0  # Cleveland's: fits after the first; medians of the deviation at which a step counts 0
+TRUSTED = 0.775  # the share of the variance of normal noise that is seen under the weights that follow from these
 CERTAIN = 3.0  # standard errors that the loss must have fallen by to have fallen
 RAN_AWAY = 0.5  # of the loss of the beginning, above the lowest: what is seen after that is not the same network's
 LOW = 0.1  # of the fall, above the lowest: the bottom is often flat, and its lowest place then an accident
@@ -31,7 +34,7 @@ class Smoothed:
         value: (N,) local fit.
         slope: (N,) its change for every decade of the learning rate.
         error: (N,) standard error of the value.
-        noise: (N,) standard deviation of single steps around the fit, as it is near that rate.
+        noise: (N,) standard deviation of single steps around the fit, as it is near that rate, but for outliers.
     """
 
     value: Numbers
@@ -70,7 +73,9 @@ class Reading:
 def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed:
     """Straight lines fitted at every rate, by least squares with Gaussian weights over the logarithm of the rate.
 
-    A line, and not an average, because an average lags where the curve is steep and bends at both ends.
+    A line, and not an average, because an average lags where the curve is steep and bends at both ends. The fit is made
+    again with less weight on the steps that lie far from it: with large rates single steps miss by as much as the whole
+    descent, and the next ones are back on the curve.
 
     Args:
         rates: (N,) ascending, above 0.
@@ -79,14 +84,34 @@ def smooth(rates: Numbers, values: Numbers, *, width: float = WIDTH) -> Smoothed
     """
     x = np.log10(rates)
     distance = x[None, :] - x[:, None]  # (N, N) decades from the place of the row
-    weights = np.exp(-0.5 * (distance / width) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
+    near = np.exp(-0.5 * (distance / width) ** 2)
+    near /= near.sum(axis=1, keepdims=True)
+    trust = np.ones(len(x))
+    for _ in range(ROBUST_PASSES):
+        to_value, _, _ = _fit(distance, near * trust)
+        deviation = np.abs(values - to_value @ values)
+        usual = np.maximum(_medians(deviation, near), np.finfo(float).tiny)
+        trust = (1 - np.clip(deviation / OUTLYING / usual, 0, 1) ** 2) ** 2
+    to_value, to_slope, weights = _fit(distance, near * trust)
+    value, slope = to_value @ values, to_slope @ values
+    noise = np.sqrt(weights @ (values - value) ** 2 / TRUSTED)
+    return Smoothed(value, slope, np.sqrt(to_value**2 @ noise**2), noise)
+
+
+def _fit(distance: Numbers, weights: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """(N, N) each: what makes the value and the slope of every line, as sums over what was seen; and the weights with
+    a sum of 1 a row."""
+    weights = weights / weights.sum(axis=1, keepdims=True)
     centre = (weights * distance).sum(axis=1, keepdims=True)
     to_slope = weights * (distance - centre) / (weights * (distance - centre) ** 2).sum(axis=1, keepdims=True)
-    to_value = weights - centre * to_slope  # (N, N): slope and value are weighted sums of what was seen
-    value, slope = to_value @ values, to_slope @ values
-    noise = np.sqrt(weights @ (values - value) ** 2)
-    return Smoothed(value, slope, np.sqrt(to_value**2 @ noise**2), noise)
+    return weights - centre * to_slope, to_slope, weights
+
+
+def _medians(values: Numbers, weights: Numbers) -> Numbers:
+    """(N,) the median of `values` (N,) under the weights of every row (N, N), which sum up to 1."""
+    order = values.argsort()
+    half = (weights[:, order].cumsum(axis=1) >= 0.5).argmax(axis=1)
+    return values[order][half]
 
 
 def has_run_away(loss: float, lowest: float, beginning: float) -> bool:
