@@ -122,6 +122,10 @@ def test_what_cannot_be_told_is_not_told():
     assert verdict.line("a", "b") == "one run a side: cannot tell (b - a: +0.400)"
     assert judge([], [0.5, 0.6]).outcome == UNKNOWN
     assert judge([0.5, 0.5], [0.6, 0.6]).outcome == UNKNOWN  # one seed twice is no repetition
+    nothing = judge([0.0, 0.0], [0.0, 0.0])  # "no difference" would be read as "the recipes are as good"
+    assert (
+        nothing.line("a", "b") == "0 in every run, so none has come far enough to compare: cannot tell (b - a: +0.000)"
+    )
     assert judge([0.5, 0.5], [0.5, 0.5]).outcome == SAME
     with pytest.raises(ValueError, match="finite"):
         judge([0.5, math.nan], [0.5, 0.6])

@@ -88,6 +88,8 @@ def judge(a: Sequence[float], b: Sequence[float], *, higher_is_better: bool = Tr
         return unknown("one run a side")
     variance, freedom = _of_difference(first, second)
     if variance == 0:
+        if not (first.any() or second.any()):
+            return unknown("0 in every run, so none has come far enough to compare")
         if difference == 0:
             return Verdict(SAME, 0.0, 0.0, 1.0, 0.0, runs, alpha)
         return unknown("the runs of each side agree to the last digit, so the spread of seeds is not known")
