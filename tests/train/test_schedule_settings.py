@@ -51,11 +51,14 @@ head:
 """
 
 
-def watched(data: Path, folder: Path, **settings: Any) -> Watched:
+def small(data: Path, folder: Path, trainer: type = DetectionTrainer, **settings: Any) -> Any:
     folder.mkdir(exist_ok=True)
     (folder / "small.yaml").write_text(SMALL)
-    settings = {"model": str(folder / "small.yaml"), "optimizer": "SGD", "momentum": 0.9, "val": False, **settings}
-    trainer = make(data, folder, Watched, **settings)
+    return make(data, folder, trainer, model=str(folder / "small.yaml"), **settings)
+
+
+def watched(data: Path, folder: Path, **settings: Any) -> Watched:
+    trainer = small(data, folder, Watched, **{"optimizer": "SGD", "momentum": 0.9, "val": False, **settings})
     trainer.steps, trainer.rates = [], []
     trainer.add_callback("on_before_backward", lambda t: t.rates.append(t.optimizer.param_groups[0]["lr"]))
     return trainer
